@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The VMCI PCI device: config space, registers, datagrams, hypercalls, notification bitmap and
+ * queue pairs of one guest. VMCI reference, 1 to 7; the contract is its 2.2, 2.3, 3.5, 3.6, 4.5 and 11.
+ *
+ * Pure: no I/O, no clock, no logging. The VMM's side calls dev_config_*(), dev_bar_*() and dev_reset();
+ * the host's side calls dev_deliver(), dev_ring() and dev_qp_*(); the device calls its ports.
+ * One thread. A port must not call back into dev_config_*(), dev_bar_*() or dev_reset(); it may call
+ * the functions of the host's side.
+ */
+#ifndef DEVICE_DEVICE_H
+#define DEVICE_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "proto/handle.h"
+#include "proto/qp.h"
+
+struct dev;
+
+enum dev_irq {
+	DEV_IRQ_MSIX,	/* MSI-X capability; INTx is there too where @intx is set */
+	DEV_IRQ_MSI,	/* MSI capability instead: a VMM that cannot unplug MSI-X */
+};
+
+/**
+ * struct dev_config - what a device is made of
+ * @cid:     context id of the guest, >= VMCI_CID_FIRST_VM
+ * @classic: 8 KiB BAR1 without registers, port path only
+ * @irq:     which interrupt capability the device shows
+ * @intx:    interrupt pin A is there, too
+ */
+struct dev_config {
+	uint32_t cid;
+	bool classic;
+	enum dev_irq irq;
+	bool intx;
+};
+
+/**
+ * struct dev_ports - what a device asks of its surroundings; all must be there
+ */
+struct dev_ports {
+	void *ctx;
+
+	/* Guest memory. */
+	struct mem mem;
+
+	/*
+	 * Send the message of interrupt cause @cause (0..2, the bit's index). The other side chooses the
+	 * vector: @cause where the guest set that vector up, else 0 (reference, 1.3). Called for every
+	 * event that the guest enabled, whatever is pending.
+	 */
+	void (*interrupt)(void *ctx, unsigned cause);
+
+	/* Level of the INTx line, called when it changes. */
+	void (*intx)(void *ctx, bool level);
+
+	/*
+	 * The guest sent a datagram to another context than 0. @dg points to @size bytes, header included;
+	 * its source is authentic (reference 4.5, transport reference 2.2), its sizes agree.
+	 * Return: what the guest reads as the result: @size, or a VMCI_ERROR_*
+	 */
+	int32_t (*datagram)(void *ctx, const uint8_t *dg, size_t size);
+
+	/*
+	 * The guest rang doorbell @handle of another context.
+	 * Return: VMCI_SUCCESS or VMCI_ERROR_*
+	 */
+	int32_t (*doorbell)(void *ctx, struct vmci_handle handle);
+
+	/* The guest attached to a queue pair that the host made with dev_qp_create(). */
+	void (*qp_attached)(void *ctx, void *owner);
+
+	/*
+	 * The guest's end of a queue pair goes away (detach, reset), and this is the host end's last
+	 * chance to read what is in the rings: the pages go back to the guest when this returns, and the
+	 * view got from dev_qp_map() is dead. The host end is detached by this: no dev_qp_detach().
+	 */
+	void (*qp_gone)(void *ctx, void *owner);
+
+	/* A line for the log: why something was refused or reset. */
+	void (*log)(void *ctx, enum log_level level, const char *line);
+};
+
+/**
+ * dev_new() - make a device in power-on state
+ *
+ * Return: 0; -EINVAL (@config is not possible); -ENOMEM
+ */
+int dev_new(const struct dev_config *config, const struct dev_ports *ports, struct dev **ret_dev);
+
+/* dev_free() - reset and free a device; NULL is fine. Returns NULL. */
+struct dev *dev_free(struct dev *dev);
+
+/* --- The VMM's side ------------------------------------------------------------------ */
+
+/* dev_bar_size() - bytes of BAR @bar (0..5), 0 if there is none */
+uint64_t dev_bar_size(const struct dev *dev, unsigned bar);
+
+/* dev_bar_is_io() - is BAR @bar an I/O port BAR? */
+bool dev_bar_is_io(const struct dev *dev, unsigned bar);
+
+/* dev_vector_count() - MSI-X vectors, or MSI messages, or 0 */
+unsigned dev_msix_count(const struct dev *dev);
+unsigned dev_msi_count(const struct dev *dev);
+
+/* dev_pba() - offset of the pending bit array in BAR1 (MSI-X devices) */
+uint64_t dev_pba_offset(const struct dev *dev);
+
+/**
+ * dev_config_read(), dev_config_write() - access to the 256 bytes of config space
+ *
+ * Never fail: what lies outside reads as 0 and swallows writes; read-only bits are masked.
+ * BAR sizing by all-ones works. Bus Master Enable going from 1 to 0 quiesces the device: reset.
+ */
+void dev_config_read(struct dev *dev, uint64_t off, void *buf, size_t len);
+void dev_config_write(struct dev *dev, uint64_t off, const void *buf, size_t len);
+
+/**
+ * dev_bar_read(), dev_bar_write() - register access through BAR @bar
+ * @off, @len: the caller has checked that they lie in the BAR
+ *
+ * Unknown registers read as 0 and swallow writes. Never fail.
+ */
+void dev_bar_read(struct dev *dev, unsigned bar, uint64_t off, void *buf, size_t len);
+void dev_bar_write(struct dev *dev, unsigned bar, uint64_t off, const void *buf, size_t len);
+
+/* dev_reset() - function reset: everything to power-on state, config space included. */
+void dev_reset(struct dev *dev);
+
+/* --- The host's side ---------------------------------------------------------------- */
+
+/* dev_cid() - the guest's context id */
+uint32_t dev_cid(const struct dev *dev);
+
+/* dev_is_active() - did a driver set up the device (CAPS written, interrupts enabled), and not reset it since? */
+bool dev_is_active(const struct dev *dev);
+
+/**
+ * dev_deliver() - queue a datagram for the guest, and interrupt it
+ * @dg:   header and payload; the destination context must be the guest's
+ * @size: bytes, VMCI_DG_HEADER_SIZE..VMCI_DG_MAX_SIZE, agreeing with the header
+ *
+ * Return: @size; VMCI_ERROR_INVALID_ARGS; VMCI_ERROR_NO_RESOURCES (queue full: reference, 9.2);
+ * VMCI_ERROR_DST_UNREACHABLE (no driver)
+ */
+int32_t dev_deliver(struct dev *dev, const uint8_t *dg, size_t size);
+
+/**
+ * dev_ring() - ring a doorbell that the guest linked
+ *
+ * Return: VMCI_SUCCESS; VMCI_ERROR_NOT_FOUND
+ */
+int32_t dev_ring(struct dev *dev, struct vmci_handle handle);
+
+/**
+ * dev_qp_create() - make a queue pair that the guest is to attach to (reference, 7.3)
+ * @produce, @consume: the *host's* view of the sizes
+ * @owner:             handed back by the qp_* ports; not NULL
+ * @ret_handle:        (2, a resource id >= 1024)
+ *
+ * It has no memory until the guest attaches.
+ * Return: VMCI_SUCCESS_QUEUEPAIR_CREATE; VMCI_ERROR_NO_RESOURCES; VMCI_ERROR_INVALID_ARGS; VMCI_ERROR_NO_MEM
+ */
+int32_t dev_qp_create(struct dev *dev, uint64_t produce, uint64_t consume, void *owner,
+		      struct vmci_handle *ret_handle);
+
+/**
+ * dev_qp_attach() - the host attaches to a queue pair that the guest created for it
+ * @produce, @consume: the *host's* view of the sizes
+ *
+ * The guest is told by a QP_PEER_ATTACH event.
+ * Return: VMCI_SUCCESS_QUEUEPAIR_ATTACH; VMCI_ERROR_NOT_FOUND; VMCI_ERROR_UNAVAILABLE (not free to be attached);
+ * VMCI_ERROR_QUEUEPAIR_MISMATCH (sizes); VMCI_ERROR_NO_ACCESS (created for another peer)
+ */
+int32_t dev_qp_attach(struct dev *dev, struct vmci_handle handle, uint64_t produce, uint64_t consume, void *owner);
+
+/**
+ * dev_qp_map() - the host's view of a queue pair that has memory
+ *
+ * Return: VMCI_SUCCESS; VMCI_ERROR_NOT_FOUND (not attached by the host); VMCI_ERROR_QUEUEPAIR_NOT_READY (no memory yet)
+ */
+int32_t dev_qp_map(struct dev *dev, struct vmci_handle handle, struct qp *ret_qp);
+
+/**
+ * dev_qp_detach() - the host's end leaves; the guest is told by a QP_PEER_DETACH event
+ *
+ * The guest keeps the memory and may drain its ring. Does nothing for a handle that the host is not attached to.
+ */
+void dev_qp_detach(struct dev *dev, struct vmci_handle handle);
+
+#endif /* DEVICE_DEVICE_H */
