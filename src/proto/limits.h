@@ -53,4 +53,66 @@
 /* Scatter-gather elements of a DMA datagram buffer: what fits into its header page. */
 #define LIMIT_DMA_ELEMENTS 254u
 
+/* device */
+
+/*
+ * Ring that holds a guest's inbound datagrams, each padded to 8 bytes. The limits of the reference
+ * (9.2) count unpadded bytes; padding adds most to datagrams of 25 bytes, which take 32.
+ */
+#define LIMIT_INBOX_RING 262144u
+
+/* Pages of the largest queue pair: 128 MiB of 4 KiB pages, both rings partly filled, two headers. */
+#define LIMIT_QUEUE_PAIR_PAGES 32771u
+
+/* Ring bytes of a queue pair with the PINNED flag (reference, 9.2). */
+#define LIMIT_PINNED_QUEUE_PAIR 32768u
+
+/*
+ * Lines of one kind that a guest can put into the log between two function resets; beyond that it
+ * would be a flood. A kind also speaks at most once per driver session.
+ */
+#define LIMIT_NOTES 16u
+
+/* vfio-user */
+
+/*
+ * Data bytes of one region access. The device has registers only: a guest's access has up to 8 bytes, QEMU's
+ * look at config space 256 (and it refuses less). The rest is room for bursts of posted writes (36 bytes each) that
+ * one recvmsg(2) fetches.
+ */
+#define LIMIT_VFIO_XFER 65536u
+
+/* Largest message, header and fixed part included: it bounds both buffers of a session. */
+#define LIMIT_VFIO_MESSAGE (16u + 16u + LIMIT_VFIO_XFER)
+
+/* Descriptors in one message: the most that QEMU offers and that Cloud Hypervisor sends. */
+#define LIMIT_VFIO_FDS 16u
+
+/* Ranges mapped at the same time: the most that QEMU lets us offer. A table entry has 40 bytes. */
+#define LIMIT_VFIO_MAPS 65535u
+
+/*
+ * Files behind those ranges, each a descriptor of ours: one per RAM backend of a VM (256 memory slots), and as many
+ * for what else may be there, within the usual 1024 descriptors of a process.
+ */
+#define LIMIT_VFIO_FILES 512u
+
+/* Vectors of MSI or MSI-X: one word of pending bits; the device has 3. */
+#define LIMIT_VFIO_VECTORS 64u
+
+/* Mappable areas of one region. */
+#define LIMIT_VFIO_AREAS 16u
+
+/* Messages that are served before other event sources have their turn. */
+#define LIMIT_VFIO_TURN 64u
+
+/* A client that leaves a reply unread this long has given it up: QEMU's own time-out (vfio-user reference, 9.4). */
+#define LIMIT_VFIO_STALL_NS 5000000000ull
+
+/* Complaints about one client that are logged as warnings; later ones are for debugging only. */
+#define LIMIT_VFIO_COMPLAINTS 32u
+
+/* Bytes of RAM that are looked at to find out whether they reach us at all (share=off). */
+#define LIMIT_VFIO_PROBE (16u << 20)
+
 #endif /* PROTO_LIMITS_H */
