@@ -120,10 +120,19 @@ static int ring_spans(struct qp *qp, size_t hdr, uint64_t size, uint64_t pos, ui
 		      int max)
 {
 	size_t data = hdr + ((size_t)1 << qp->page_shift);
+	uint64_t first = len > size - pos ? size - pos : len;
+	int n = qp->mem.ops->spans(qp->mem.ctx, qp->pages, data + (size_t)pos, (size_t)first, spans, max);
+	uint64_t covered = 0;
+	int m;
 
-	if (len > size - pos)
-		len = size - pos;
-	return qp->mem.ops->spans(qp->mem.ctx, qp->pages, data + (size_t)pos, (size_t)len, spans, max);
+	if (n < 0 || first == len || n == max)
+		return n;
+	for (int i = 0; i < n; i++)
+		covered += spans[i].len;
+	if (covered < first)
+		return n;
+	m = qp->mem.ops->spans(qp->mem.ctx, qp->pages, data, (size_t)(len - first), spans + n, max - n);
+	return m < 0 ? m : n + m;
 }
 
 int qp_read_spans(struct qp *qp, uint64_t len, struct mem_span *spans, int max)
@@ -147,18 +156,44 @@ void qp_consume(struct qp *qp, uint64_t n)
 	qp->head = advance(qp->head, n, qp->consume_size);
 }
 
-int qp_show(struct qp *qp)
+int qp_show(struct qp *qp, uint64_t lag)
 {
-	int r = qp->mem.ops->store64(qp->mem.ctx, qp->pages, qp->produce_hdr + VMCI_QUEUE_HEAD_OFFSET, qp->head);
+	uint64_t pos = qp->head >= lag ? qp->head - lag : qp->consume_size - (lag - qp->head);
+	int r = qp->mem.ops->store64(qp->mem.ctx, qp->pages, qp->produce_hdr + VMCI_QUEUE_HEAD_OFFSET, pos);
 
 	if (!r)
-		qp->shown = qp->head;
+		qp->shown = pos;
 	return r;
 }
 
 uint64_t qp_unshown(const struct qp *qp)
 {
 	return qp->head >= qp->shown ? qp->head - qp->shown : qp->consume_size - (qp->shown - qp->head);
+}
+
+int qp_shown_free(struct qp *qp, uint64_t *ret_bytes)
+{
+	uint64_t ready;
+	int r = qp_ready(qp, &ready);
+
+	if (r)
+		return r;
+	ready += qp_unshown(qp);
+	if (ready >= qp->consume_size)
+		return -EBADMSG;
+	*ret_bytes = qp->consume_size - 1 - ready;
+	return 0;
+}
+
+int qp_unread(struct qp *qp, uint64_t *ret_bytes)
+{
+	uint64_t room;
+	int r = qp_free(qp, &room);
+
+	if (r)
+		return r;
+	*ret_bytes = qp->produce_size - 1 - room;
+	return 0;
 }
 
 int qp_produce(struct qp *qp, uint64_t n)

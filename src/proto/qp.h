@@ -79,7 +79,7 @@ int qp_free(struct qp *qp, uint64_t *ret_bytes);
  * qp_read_spans() - where the next @len readable bytes lie
  * @len: at most what qp_ready() returned, and not 0
  *
- * The spans stop at the ring's end, so they may cover less than @len.
+ * The spans follow the ring round its end. They cover less than @len only where @max is reached.
  * Return: number of spans, or a negative errno
  */
 int qp_read_spans(struct qp *qp, uint64_t len, struct mem_span *spans, int max);
@@ -95,11 +95,32 @@ int qp_write_spans(struct qp *qp, uint64_t len, struct mem_span *spans, int max)
  */
 void qp_consume(struct qp *qp, uint64_t n);
 
-/* qp_show() - publish the read position (release). Return: 0 or -EFAULT */
-int qp_show(struct qp *qp);
+/**
+ * qp_show() - publish the read position, but for the last @lag bytes consumed
+ * @lag: 0, or 1 to let the ring look non-empty; at most qp_unshown()
+ *
+ * Return: 0 or -EFAULT (nothing was published)
+ */
+int qp_show(struct qp *qp, uint64_t lag);
 
 /* qp_unshown() - bytes consumed and not yet shown to the peer. */
 uint64_t qp_unshown(const struct qp *qp);
+
+/**
+ * qp_shown_free() - free bytes of the ring we consume from, as the peer sees them now
+ *
+ * After publishing @n bytes and a full barrier: equal to @n means that the ring was full for the
+ * peer before (transport reference, 9.2). Return: 0 or negative errno, as qp_ready()
+ */
+int qp_shown_free(struct qp *qp, uint64_t *ret_bytes);
+
+/**
+ * qp_unread() - bytes of the ring we produce into that the peer has not read
+ *
+ * After publishing @n bytes and a full barrier: equal to @n means that the ring was empty before
+ * (transport reference, 9.1). Return: 0 or negative errno, as qp_free()
+ */
+int qp_unread(struct qp *qp, uint64_t *ret_bytes);
 
 /* qp_produce() - @n bytes were put in: advance and publish the write position. Return: 0 or -EFAULT */
 int qp_produce(struct qp *qp, uint64_t n);

@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * DOC: Theory of operation
+ *
+ * A connected stream has two directions that know nothing of each other:
+ *
+ *	out:	the ring that the peer produces into  ->  send() of the end
+ *	in:	recv() of the end  ->  the ring that we produce into
+ *
+ * Payload is moved straight between ring pages and the end. The rings carry no notification; there
+ * are two ways to learn of the peer's moves and to tell it of ours (transport reference, 8 and 9):
+ *
+ *	queue state	each side judges from the ring whether the other may sleep: WROTE after the ring was
+ *			empty, READ after the ring was full.
+ *	packet		each side says before it sleeps: WAITING_READ asks for a WROTE, WAITING_WRITE for a READ.
+ *
+ * The lost wake-up, in one place. A side that publishes a position and then decides on a notification
+ * does: store, full barrier, load the other's position. A side that is about to sleep does: store what
+ * it has not published yet, full barrier, load the other's position again, and sleeps only if there is
+ * still nothing. One of the two loads then sees the other's store. In this file publishing is followed
+ * by the barrier at once (show(), produce()), so every later load of a position comes after it.
+ *
+ * Polling. A stream whose ring ran empty stays *hot* for a short time: its owner looks at the ring
+ * again and again instead of sleeping. While it is hot, the position that we show to the peer lags one
+ * byte behind, so to the peer the ring is not empty, and it sends no WROTE: that saves it the
+ * exits that a datagram costs. Before we stop polling we show the true position, and look once more.
+ */
+#include "proto/stream_priv.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void full_barrier(void)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+/* --- Packets that we owe ------------------------------------------------------------- */
+
+static const struct {
+	unsigned owe;
+	unsigned type;
+} owed_packet[] = {
+	{ OWE_WROTE, PACKET_WROTE },
+	{ OWE_READ, PACKET_READ },
+	{ OWE_WAITING_READ, PACKET_WAITING_READ },
+	{ OWE_WAITING_WRITE, PACKET_WAITING_WRITE },
+	{ OWE_SHUTDOWN, PACKET_SHUTDOWN },
+};
+
+/* Where, and in which generation of the ring, we wait (8.4). Receivers store it and look no further. */
+static void wait_info(const struct stream *s, unsigned type, uint64_t *ret_gen, uint64_t *ret_offset)
+{
+	uint64_t left;
+
+	if (type == PACKET_WAITING_READ) {
+		left = s->qp.consume_size - s->qp.head;
+		*ret_offset = left <= 1 ? 1 - left : s->qp.head + 1;
+		*ret_gen = left <= 1 ? s->gen_c + 1 : s->gen_c;
+	} else {
+		left = s->qp.produce_size - s->qp.tail;
+		*ret_offset = left <= 2 ? 2 - left : s->qp.tail + 2;
+		*ret_gen = left <= 2 ? s->gen_p : s->gen_p - 1;
+	}
+}
+
+/* Send what is owed, as far as the peer takes it. */
+void pump_flush(struct stream *s)
+{
+	struct streams *t = s->t;
+
+	for (size_t i = 0; i < sizeof(owed_packet) / sizeof(owed_packet[0]); i++) {
+		unsigned type = owed_packet[i].type;
+		uint64_t arg = 0, offset = 0;
+
+		if (!(s->owed & owed_packet[i].owe))
+			continue;
+		if (type == PACKET_WAITING_READ || type == PACKET_WAITING_WRITE)
+			wait_info(s, type, &arg, &offset);
+		else if (type == PACKET_SHUTDOWN)
+			arg = s->own_down;
+		if (stream_send(s, type, arg, offset, 0) <= 0)
+			break;
+		s->owed &= ~owed_packet[i].owe;
+	}
+
+	if (s->owed && !(s->on & ON_OWING)) {
+		if (TAILQ_EMPTY(&t->owing))
+			t->retry_at = t->ports.now(t->ports.ctx);
+		TAILQ_INSERT_TAIL(&t->owing, s, owing);
+		s->on |= ON_OWING;
+	} else if (!s->owed && s->on & ON_OWING) {
+		TAILQ_REMOVE(&t->owing, s, owing);
+		s->on &= ~ON_OWING;
+	}
+}
+
+static void announce(struct stream *s, unsigned how)
+{
+	if (s->own_down & how)
+		return;
+	s->own_down |= how;
+	s->owed |= OWE_SHUTDOWN;
+}
+
+/* --- Out: from the peer's ring to the end --------------------------------------------- */
+
+/* Publish our read position but for @lag bytes, and note whether the peer may wait for that room. */
+static int show(struct stream *s, uint64_t lag)
+{
+	uint64_t n = qp_unshown(&s->qp), room;
+	int r;
+
+	if (n > lag) {
+		n -= lag;
+		r = qp_show(&s->qp, lag);
+		if (r)
+			return r;
+		full_barrier();
+		if (s->qstate) {
+			r = qp_shown_free(&s->qp, &room);
+			if (r)
+				return r;
+			if (room == n)
+				s->owed |= OWE_READ;
+		}
+	}
+	return 0;
+}
+
+/* Packet notification: answer WAITING_WRITE and WAITING_READ as soon as there is room, or data (8.1). */
+static int answer_waiting(struct stream *s)
+{
+	uint64_t n;
+	int r;
+
+	if (s->wants_room) {
+		r = qp_shown_free(&s->qp, &n);
+		if (r)
+			return r;
+		if (n) {
+			s->wants_room = false;
+			s->owed |= OWE_READ;
+		}
+	}
+	if (s->wants_data) {
+		r = qp_unread(&s->qp, &n);
+		if (r)
+			return r;
+		if (n) {
+			s->wants_data = false;
+			s->owed |= OWE_WROTE;
+		}
+	}
+	return 0;
+}
+
+/* Pass on that the peer will not send, once everything that it sent has been passed on. */
+static void pass_end(struct stream *s)
+{
+	if (!(s->peer_down & VMCI_SHUTDOWN_SEND) || s->passed_down & VMCI_SHUTDOWN_SEND)
+		return;
+	s->passed_down |= VMCI_SHUTDOWN_SEND;
+	s->t->ports.end->shutdown(s->end, VMCI_SHUTDOWN_SEND);
+}
+
+static void consume(struct stream *s, uint64_t n)
+{
+	if (n >= s->qp.consume_size - s->qp.head)
+		s->gen_c++;
+	qp_consume(&s->qp, n);
+}
+
+/*
+ * One turn of the out direction. Returns 1: more to do; 0: nothing to do before an event;
+ * negative errno: -EFAULT, -EBADMSG (the ring).
+ */
+static int pump_out(struct stream *s, bool *ret_moved)
+{
+	const struct stream_end_ops *end = s->t->ports.end;
+	struct mem_span span[QP_MAX_SPANS];
+	uint64_t budget = LIMIT_TURN_BYTES, ready;
+	ssize_t n;
+	int r;
+
+	while (s->writable || s->deaf) {
+		r = qp_ready(&s->qp, &ready);
+		if (r)
+			return r;
+		if (!ready) {
+			pass_end(s);
+			return 0;
+		}
+		*ret_moved = true;
+		if (s->deaf) {
+			consume(s, ready);
+			continue;
+		}
+		if (!budget)
+			return 1;
+		r = qp_read_spans(&s->qp, ready < budget ? ready : budget, span, QP_MAX_SPANS);
+		if (r < 0)
+			return r;
+		n = end->send(s->end, span, r);
+		if (n > 0) {
+			consume(s, (uint64_t)n);
+			budget -= (uint64_t)n;
+		} else if (n == -EAGAIN) {
+			s->writable = false;
+		} else if (n == -EFAULT) {
+			return -EFAULT;
+		} else {
+			/* Nobody reads any more: the peer's writes must fail from now on. */
+			s->deaf = true;
+			announce(s, VMCI_SHUTDOWN_RECEIVE);
+		}
+	}
+	return 0;
+}
+
+/* --- In: from the end to our ring ------------------------------------------------------- */
+
+/* Pass on that the peer will not receive: what our program still writes has nowhere to go. */
+static void pass_deaf(struct stream *s)
+{
+	if (!(s->peer_down & VMCI_SHUTDOWN_RECEIVE) || s->passed_down & VMCI_SHUTDOWN_RECEIVE)
+		return;
+	s->passed_down |= VMCI_SHUTDOWN_RECEIVE;
+	s->eof = true;
+	s->t->ports.end->shutdown(s->end, VMCI_SHUTDOWN_RECEIVE);
+}
+
+static int produce(struct stream *s, uint64_t n)
+{
+	uint64_t unread;
+	int r;
+
+	if (n >= s->qp.produce_size - s->qp.tail)
+		s->gen_p++;
+	r = qp_produce(&s->qp, n);
+	if (r)
+		return r;
+	full_barrier();
+	if (s->qstate) {
+		r = qp_unread(&s->qp, &unread);
+		if (r)
+			return r;
+		if (unread == n)
+			s->owed |= OWE_WROTE;
+	}
+	return 0;
+}
+
+/* One turn of the in direction; returns as pump_out(), and -ESHUTDOWN: the end is gone and drained. */
+static int pump_in(struct stream *s, bool *ret_moved)
+{
+	const struct stream_end_ops *end = s->t->ports.end;
+	struct mem_span span[QP_MAX_SPANS];
+	uint64_t budget = LIMIT_TURN_BYTES, room;
+	ssize_t n;
+	int r;
+
+	while (s->readable && !s->eof) {
+		r = qp_free(&s->qp, &room);
+		if (r)
+			return r;
+		if (!room) {
+			if (!s->qstate && !s->sent_ww) {
+				s->sent_ww = true;
+				s->owed |= OWE_WAITING_WRITE;
+			}
+			return 0;
+		}
+		if (!budget)
+			return 1;
+		r = qp_write_spans(&s->qp, room < budget ? room : budget, span, QP_MAX_SPANS);
+		if (r < 0)
+			return r;
+		n = end->recv(s->end, span, r);
+		if (n > 0) {
+			r = produce(s, (uint64_t)n);
+			if (r)
+				return r;
+			budget -= (uint64_t)n;
+			*ret_moved = true;
+		} else if (n == -EAGAIN) {
+			s->readable = false;
+		} else if (n == 0) {
+			s->eof = true;
+			announce(s, VMCI_SHUTDOWN_SEND);
+		} else if (n == -EFAULT) {
+			return -EFAULT;
+		} else {
+			return -ESHUTDOWN;
+		}
+	}
+	if (s->eof && s->readable) {
+		/* Half-closed before: has the other half gone, too? */
+		s->readable = false;
+		n = end->recv(s->end, span, 0);
+		if (n < 0 && n != -EAGAIN)
+			return -ESHUTDOWN;
+	}
+	return 0;
+}
+
+/* --- Both --------------------------------------------------------------------------------- */
+
+/* The rings are quiet, and we stop looking. Returns 1 if there is something after all. */
+static int cool_down(struct stream *s)
+{
+	uint64_t ready;
+	int r = show(s, 0);
+
+	if (!r)
+		r = qp_ready(&s->qp, &ready);
+	if (r)
+		return r;
+	if (ready && (s->writable || s->deaf))
+		return 1;
+	if (!s->qstate && !ready && !s->sent_wr) {
+		s->sent_wr = true;
+		s->owed |= OWE_WAITING_READ;
+	}
+	return 0;
+}
+
+/* The ring or its memory is not usable. */
+static void give_up(struct stream *s, int error)
+{
+	if (error == -EFAULT) {
+		stream_log(s, LOG_LEVEL_DEBUG, "memory not mapped: waiting for it");
+		s->parked = true;
+		return;
+	}
+	stream_reset(s, "ring index out of range");
+}
+
+void pump_run(struct stream *s)
+{
+	struct streams *t = s->t;
+	bool moved = false;
+	bool hot = t->config.spin_ns != 0;
+	int out, in;
+
+	if (s->parked)
+		return;
+	out = pump_out(s, &moved);
+	if (out < 0) {
+		give_up(s, out);
+		return;
+	}
+	in = pump_in(s, &moved);
+	if (in == -ESHUTDOWN) {
+		stream_close(s);
+		return;
+	}
+	if (in < 0) {
+		give_up(s, in);
+		return;
+	}
+	if (out == 0) {
+		if (hot && moved)
+			s->hot_until = t->ports.now(t->ports.ctx) + t->config.spin_ns;
+		if (hot && (moved || s->on & ON_HOT) && s->writable) {
+			out = show(s, 1);
+			if (!out && !(s->on & ON_HOT)) {
+				TAILQ_INSERT_TAIL(&t->hot, s, hot);
+				s->on |= ON_HOT;
+			}
+		} else {
+			out = cool_down(s);
+		}
+	} else {
+		int r = show(s, 0);
+
+		out = r ? r : out;
+	}
+	if (out >= 0) {
+		int r = answer_waiting(s);
+
+		out = r ? r : out;
+	}
+	if (out < 0) {
+		give_up(s, out);
+		return;
+	}
+	if (s->owed)
+		pump_flush(s);
+	if (out || in)
+		stream_queue(s);
+}
+
+/* Look at a hot stream. Returns false when it has cooled down. */
+bool pump_poll(struct stream *s, uint64_t now)
+{
+	uint64_t n;
+	int r;
+
+	if (s->on & ON_RUN || s->parked)
+		return !s->parked;
+	r = qp_ready(&s->qp, &n);
+	if (!r && !n && s->readable && !s->eof) {
+		/* Our ring was full. */
+		r = qp_free(&s->qp, &n);
+	}
+	if (r || n) {
+		stream_queue(s);
+		return true;
+	}
+	if (now < s->hot_until)
+		return true;
+	r = cool_down(s);
+	if (r)
+		stream_queue(s);
+	if (s->owed)
+		pump_flush(s);
+	return false;
+}
+
+void pump_start(struct stream *s)
+{
+	stream_log(s, LOG_LEVEL_DEBUG, "connected, %s notification, rings of %u bytes", s->qstate ? "queue-state" : "packet",
+		   s->size);
+	stream_queue(s);
+}
+
+void pump_packet(struct stream *s, const struct packet *p)
+{
+	switch (p->type) {
+	case PACKET_WROTE:
+		s->sent_wr = false;
+		break;
+	case PACKET_READ:
+		s->sent_ww = false;
+		break;
+	case PACKET_WAITING_READ:
+		if (s->qstate)
+			return;
+		s->wants_data = true;
+		break;
+	case PACKET_WAITING_WRITE:
+		if (s->qstate)
+			return;
+		s->wants_room = true;
+		break;
+	case PACKET_SHUTDOWN:
+		s->peer_down |= p->arg & VMCI_SHUTDOWN_BOTH;
+		pass_deaf(s);
+		break;
+	case PACKET_RST:
+		/* As if the peer had shut down both ways: what it wrote stays readable (10.4). */
+		s->peer_down = VMCI_SHUTDOWN_BOTH;
+		pass_deaf(s);
+		break;
+	default:
+		return;	/* ignored silently (9.4) */
+	}
+	stream_queue(s);
+}
+
+void pump_peer_gone(struct stream *s)
+{
+	struct mem_span span[QP_MAX_SPANS];
+	uint64_t ready = 0;
+	uint8_t *data = NULL;
+	size_t len = 0;
+
+	if (!s->deaf && !qp_ready(&s->qp, &ready) && ready)
+		data = malloc((size_t)ready);
+	while (data && len < ready) {
+		int n = qp_read_spans(&s->qp, ready - len, span, QP_MAX_SPANS);
+		size_t start = len;
+
+		for (int i = 0; i < n; i++) {
+			memcpy(data + len, span[i].base, span[i].len);
+			len += span[i].len;
+		}
+		if (len == start)
+			break;
+		qp_consume(&s->qp, len - start);
+	}
+	if (len < ready)
+		stream_log(s, LOG_LEVEL_WARN, "%llu bytes that the peer wrote last are lost",
+			   (unsigned long long)(ready - len));
+	s->t->ports.end->finish(s->end, data, len);
+}
