@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Child processes that never outlive us, and waits that never last for ever."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
+
+# Seconds that anything which has to happen may take. Only failures ever wait so long.
+LIMIT = float(os.environ.get("LIMIT", 60))
+
+
+class TestbedError(Exception):
+    """Something that had to happen did not."""
+
+
+def until(what, predicate, limit=None, step=0.02):
+    """Waits for predicate() to be true and returns its value."""
+    limit = limit or LIMIT
+    end = time.monotonic() + limit
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise TestbedError(f"waited {limit:g} seconds for: {what}")
+        time.sleep(step)
+
+
+class Workdir:
+    """A short-named directory, for socket paths are short; removed at the end."""
+
+    def __init__(self):
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix="vmci-"))
+
+    def close(self):
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class Process:
+    """A child with its output in a file. It dies with us, whatever kills us."""
+
+    def __init__(self, argv, log, **kwargs):
+        self.argv = [str(arg) for arg in argv]
+        self.log = pathlib.Path(log)
+        with open(self.log, "ab") as out:
+            self.child = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "--"] + self.argv,
+                **{"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out, **kwargs})
+
+    @property
+    def pid(self):
+        return self.child.pid
+
+    def is_running(self):
+        return self.child.poll() is None
+
+    def wait(self, limit=None):
+        """Waits for its end; returns the exit status, negative for a signal."""
+        try:
+            return self.child.wait(limit or LIMIT)
+        except subprocess.TimeoutExpired:
+            raise TestbedError(f"{self.argv[0]} did not end") from None
+
+    def terminate(self, limit=None):
+        """The orderly end; returns the exit status."""
+        self.child.terminate()
+        return self.wait(limit)
+
+    def kill(self):
+        if self.is_running():
+            self.child.kill()
+        self.child.wait()
+
+    def text(self):
+        return self.log.read_text(errors="replace")
+
+    def tail(self, lines=60):
+        return "\n".join(self.text().splitlines()[-lines:])

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A guest: stock Debian kernel, small initramfs, attached to a vmci-device."""
+
+import functools
+import os
+import pathlib
+import subprocess
+
+from .guest import Agent
+from .process import BUILD, LIMIT, ROOT
+from .qemu import Qemu, connect_unix, vmci_device_option
+
+# Name of a kernel in tests: the Debian suite it comes from.
+KERNELS = {"6.1": "bookworm", "6.12": "trixie", "newest": "trixie-backports"}
+
+
+@functools.lru_cache(None)
+def kernel_files(kernel):
+    """The vmlinuz and an initramfs of a kernel, fetched and built if need be."""
+    suite = KERNELS[kernel]
+    found = subprocess.run([ROOT / "scripts/fetch-kernels", suite],
+                           stdout=subprocess.PIPE, check=True)
+    directory = pathlib.Path(found.stdout.decode().strip())
+    initramfs = BUILD / "vm" / f"initramfs-{suite}.cpio"
+    subprocess.run([ROOT / "scripts/mkinitramfs", directory, initramfs], check=True)
+    return directory / "vmlinuz", initramfs
+
+
+class VM(Qemu):
+    """Boots at once; ready() waits until the guest takes commands."""
+
+    def __init__(self, directory, kernel, socket=None, *options, append="", memory=768,
+                 cpus=1, share=True, **properties):
+        directory = pathlib.Path(directory)
+        vmlinuz, initramfs = kernel_files(kernel)
+        self.console = directory / "console.log"
+        device = ["-device", vmci_device_option(socket, **properties)] if socket else []
+        super().__init__(
+            directory, "-accel", os.environ.get("ACCEL", "tcg"), "-smp", str(cpus),
+            "-kernel", vmlinuz, "-initrd", initramfs,
+            "-append", f"console=ttyS0 quiet panic=1 oops=panic {append}",
+            "-serial", f"file:{self.console}",
+            "-chardev", f"socket,id=agent,path={directory}/agent.sock,server=on,wait=off",
+            "-device", "virtio-serial-pci",
+            "-device", "virtserialport,chardev=agent,name=agent",
+            *device, *options, memory=memory, share=share)
+        self.agent = Agent(connect_unix(self, directory / "agent.sock"))
+
+    def ready(self, boots=1, limit=None):
+        """Waits for the boots-th boot; returns self."""
+        self.agent.wait_boot(boots, limit or 2 * LIMIT, self.is_running)
+        return self
+
+    def start(self, command):
+        """Starts a shell command in the guest."""
+        return self.agent.start(command)
+
+    def run(self, command, limit=None):
+        """Runs a shell command in the guest; returns its output, insists on success."""
+        return self.start(command).check(limit)
+
+    def console_tail(self, lines=60):
+        text = self.console.read_text(errors="replace") if self.console.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
