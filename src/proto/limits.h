@@ -115,4 +115,12 @@
 /* Bytes of RAM that are looked at to find out whether they reach us at all (share=off). */
 #define LIMIT_VFIO_PROBE (16u << 20)
 
+/* hybrid sockets */
+
+/* A program that connects to a hybrid socket says where to within this time: it is on the same machine. */
+#define LIMIT_HELLO_USEC 5000000ull
+
+/* Connections at one hybrid socket: every stream, as many that drain, and some that have not spoken yet. */
+#define LIMIT_HYBRID_ENDS (2u * LIMIT_STREAMS + 256u)
+
 #endif /* PROTO_LIMITS_H */

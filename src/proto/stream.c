@@ -209,12 +209,12 @@ int32_t stream_send(const struct stream *s, unsigned type, uint64_t arg, uint64_
 }
 
 /* Answer a packet that belongs to no stream (4, rule 3). If the peer's queue is full it is lost, as ever. */
-void streams_send_rst(const struct streams *t, const struct packet *to)
+void streams_send_answer(const struct streams *t, const struct packet *to, unsigned type)
 {
 	struct packet p = {
 		.dst = to->src,
 		.src = to->dst,
-		.type = PACKET_RST,
+		.type = type,
 		.src_port = to->dst_port,
 		.dst_port = to->src_port,
 	};

@@ -73,6 +73,10 @@ void handshake_new(struct streams *t, const struct packet *p)
 		goto refuse;
 	if (p->arg == 0 || p->src_port == VMCI_PORT_ANY || p->dst_port == VMCI_PORT_ANY)
 		goto refuse;
+	if (request2 && t->config.legacy) {
+		streams_send_answer(t, p, PACKET_INVALID);
+		return;
+	}
 	if (request2 && !(p->proto & VMCI_STREAM_PROTO_QSTATE))
 		goto refuse;
 	if (count_backlog(t, p->dst_port) >= LIMIT_BACKLOG || stream_new(t, p->src_port, p->dst_port, &s))
@@ -93,7 +97,7 @@ void handshake_new(struct streams *t, const struct packet *p)
 	return;
 
 refuse:
-	streams_send_rst(t, p);
+	streams_send_answer(t, p, PACKET_RST);
 }
 
 void stream_accept(struct stream *s)

@@ -132,7 +132,7 @@ void stream_queue(struct stream *s);
 void stream_log(const struct stream *s, enum log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 int32_t stream_send(const struct stream *s, unsigned type, uint64_t arg, uint64_t offset, uint16_t proto);
-void streams_send_rst(const struct streams *t, const struct packet *to);
+void streams_send_answer(const struct streams *t, const struct packet *to, unsigned type);
 void stream_close(struct stream *s);
 void stream_reset(struct stream *s, const char *why);
 

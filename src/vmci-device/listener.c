@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "listener.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+
+#define BACKLOG 128
+
+static int make_address(const char *path, struct sockaddr_un *ret_sun)
+{
+	size_t len = strlen(path);
+
+	if (len == 0)
+		return -EINVAL;
+	if (len >= sizeof(ret_sun->sun_path))
+		return -ENAMETOOLONG;
+	*ret_sun = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	memcpy(ret_sun->sun_path, path, len);
+	return 0;
+}
+
+int unix_connect(const char *path)
+{
+	struct sockaddr_un sun;
+	int fd, r = make_address(path, &sun);
+
+	if (r)
+		return r;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun))) {
+		r = -errno;
+		fd_close(&fd);
+		return r;
+	}
+	return fd;
+}
+
+/* Is the file at @path a socket that nobody listens at? */
+static int is_stale(const char *path)
+{
+	struct stat st;
+	int fd;
+
+	if (lstat(path, &st) || !S_ISSOCK(st.st_mode))
+		return 0;
+	fd = unix_connect(path);
+	if (fd >= 0)
+		fd_close(&fd);
+	return fd == -ECONNREFUSED;
+}
+
+int listener_open(const char *path)
+{
+	struct sockaddr_un sun;
+	mode_t mask;
+	int fd, r = make_address(path, &sun);
+
+	if (r)
+		return r;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	mask = umask(0117);
+	r = bind(fd, (struct sockaddr *)&sun, sizeof(sun));
+	if (r && errno == EADDRINUSE && is_stale(path) && !unlink(path))
+		r = bind(fd, (struct sockaddr *)&sun, sizeof(sun));
+	if (r)
+		r = -errno;
+	umask(mask);
+	if (!r && listen(fd, BACKLOG)) {
+		r = -errno;
+		unlink(path);
+	}
+	if (r) {
+		fd_close(&fd);
+		return r;
+	}
+	return fd;
+}
+
+void listener_close(int *fd, const char *path)
+{
+	if (*fd < 0)
+		return;
+	unlink(path);
+	fd_close(fd);
+}

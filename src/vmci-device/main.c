@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* vmci-device: a VMCI device for one VM, behind a vfio-user socket. */
+#include <argp.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "hybrid.h"
+#include "listener.h"
+#include "vm.h"
+
+const char *argp_program_version = "vmci-device (OpenVMCI) " OPENVMCI_VERSION;
+
+#define DEFAULT_SPIN_US 50u
+#define MAX_SPIN_US 1000000u
+
+struct options {
+	const char *socket;
+	const char *hybrid;
+	int fd;
+	bool once;
+	enum log_level level;
+	struct vm_config vm;
+};
+
+enum {
+	OPT_SOCKET = 's',
+	OPT_CID = 'c',
+	OPT_HYBRID = 'y',
+	OPT_FD = 'f',
+	OPT_LOG = 'l',
+	OPT_ONCE = '1',
+	OPT_CLASSIC = 256,
+	OPT_MSI,
+	OPT_INTX,
+	OPT_POLL,
+	OPT_LEGACY,
+};
+
+static const struct argp_option option_table[] = {
+	{ "socket", OPT_SOCKET, "PATH", 0, "Listen for the VMM at the UNIX socket PATH", 1 },
+	{ "socket-path", OPT_SOCKET, "PATH", OPTION_ALIAS, NULL, 1 },
+	{ "fd", OPT_FD, "N", 0, "Listen at the descriptor N, which was opened by the caller", 1 },
+	{ "cid", OPT_CID, "N", 0, "The guest's context id, 16 or more", 1 },
+	{ "hybrid", OPT_HYBRID, "PATH", 0,
+	  "Streams: programs connect to the UNIX socket PATH and send \"CONNECT <port>\"; a guest's connect to port P of "
+	  "the host arrives at the UNIX socket PATH_P", 2 },
+	{ "classic", OPT_CLASSIC, NULL, 0, "A device without registers in memory, as before 2022: slow", 3 },
+	{ "msi", OPT_MSI, NULL, 0, "MSI instead of MSI-X, so that QEMU can unplug the device", 3 },
+	{ "intx", OPT_INTX, NULL, 0, "Offer a legacy interrupt pin, too, for guests of before 2010", 3 },
+	{ "once", OPT_ONCE, NULL, 0, "Exit when the VM has gone, instead of waiting for the next", 4 },
+	{ "poll-us", OPT_POLL, "N", 0,
+	  "Look at a stream for N microseconds after its last byte before going to sleep (default: 50)", 4 },
+	{ "legacy-streams", OPT_LEGACY, NULL, 0, "Streams with the handshake of before 2009 only (for tests)", 4 },
+	{ "log", OPT_LOG, "LEVEL", 0, "err, warn, info (default), debug or trace", 5 },
+	{ 0 },
+};
+
+static unsigned long parse_number(struct argp_state *state, const char *name, const char *arg, unsigned long min,
+				  unsigned long max)
+{
+	char *end;
+	unsigned long n;
+
+	errno = 0;
+	n = strtoul(arg, &end, 0);
+	if (errno || end == arg || *end || *arg == '-' || n < min || n > max)
+		argp_error(state, "--%s wants a number from %lu to %lu, not \"%s\"", name, min, max, arg);
+	return n;
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+	struct options *o = state->input;
+	int level;
+
+	switch (key) {
+	case OPT_SOCKET:
+		o->socket = arg;
+		break;
+	case OPT_FD:
+		o->fd = (int)parse_number(state, "fd", arg, 3, 1u << 20);
+		break;
+	case OPT_CID:
+		o->vm.device.cid = (uint32_t)parse_number(state, "cid", arg, VMCI_CID_FIRST_VM, VMCI_INVALID_ID - 1);
+		break;
+	case OPT_HYBRID:
+		o->hybrid = arg;
+		break;
+	case OPT_CLASSIC:
+		o->vm.device.classic = true;
+		break;
+	case OPT_MSI:
+		o->vm.device.irq = DEV_IRQ_MSI;
+		break;
+	case OPT_INTX:
+		o->vm.device.intx = true;
+		break;
+	case OPT_ONCE:
+		o->once = true;
+		break;
+	case OPT_POLL:
+		o->vm.spin_ns = parse_number(state, "poll-us", arg, 0, MAX_SPIN_US) * 1000u;
+		break;
+	case OPT_LEGACY:
+		o->vm.legacy = true;
+		break;
+	case OPT_LOG:
+		level = log_level_from_string(arg);
+		if (level < 0)
+			argp_error(state, "--log wants err, warn, info, debug or trace, not \"%s\"", arg);
+		o->level = (enum log_level)level;
+		break;
+	case ARGP_KEY_ARG:
+		argp_error(state, "unexpected argument \"%s\"", arg);
+		break;
+	case ARGP_KEY_END:
+		if (!o->socket == (o->fd < 0))
+			argp_error(state, "give one of --socket and --fd");
+		if (!o->vm.device.cid)
+			argp_error(state, "give the guest's context id with --cid");
+		break;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+	return 0;
+}
+
+static const struct argp option_parser = {
+	.options = option_table,
+	.parser = parse_option,
+	.doc = "A VMCI device for one VM, behind a vfio-user socket.\v"
+	       "The VMM (QEMU 10.1 or later, Cloud Hypervisor) must give the VM shared memory.  With QEMU:\n\n"
+	       "  -object memory-backend-memfd,id=mem0,size=2G,share=on -machine q35,memory-backend=mem0 "
+	       "-device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"PATH\"}}'",
+};
+
+/**
+ * struct server - the process
+ * @vm: the VMM that is being served, or NULL
+ */
+struct server {
+	struct options options;
+	sd_event *event;
+	sd_event_source *listen;
+	struct vm *vm;
+	int fd;
+};
+
+static void on_vm_ended(void *ctx)
+{
+	struct server *server = ctx;
+
+	server->vm = vm_free(server->vm);
+	if (server->options.once)
+		sd_event_exit(server->event, 0);
+	else
+		sd_event_source_set_enabled(server->listen, SD_EVENT_ON);
+}
+
+static int on_vmm(sd_event_source *source, int listener, uint32_t events, void *ctx)
+{
+	struct server *server = ctx;
+	struct ucred peer = { 0 };
+	socklen_t len = sizeof(peer);
+	int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int r;
+
+	(void)events;
+	if (fd < 0) {
+		if (errno != EAGAIN && errno != ECONNABORTED)
+			log_err("accept: %s", strerror(errno));
+		return 0;
+	}
+	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
+	r = vm_new(server->event, fd, &server->options.vm, on_vm_ended, server, &server->vm);
+	if (r < 0) {
+		log_err("cannot serve the VMM: %s", strerror(-r));
+		return 0;
+	}
+	log_info("cid %u: VMM connected (pid %d, uid %u)", server->options.vm.device.cid, (int)peer.pid,
+		 (unsigned)peer.uid);
+	/* One VM at a time: the next waits in the backlog. */
+	sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	return 0;
+}
+
+/* Each stream is a descriptor. */
+static void raise_nofile(void)
+{
+	struct rlimit lim;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim))
+		return;
+	lim.rlim_cur = lim.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &lim))
+		log_warn("cannot raise the limit of open files: %s", strerror(errno));
+}
+
+static int is_listening(int fd)
+{
+	return sd_is_socket(fd, AF_UNIX, SOCK_STREAM, 1);
+}
+
+static int server_open(struct server *server)
+{
+	struct options *o = &server->options;
+	int r;
+
+	if (o->fd >= 0) {
+		if (is_listening(o->fd) <= 0) {
+			log_err("descriptor %d is not a listening UNIX stream socket", o->fd);
+			return -EINVAL;
+		}
+		server->fd = o->fd;
+	} else {
+		server->fd = listener_open(o->socket);
+		if (server->fd < 0) {
+			log_err("%s: %s", o->socket,
+				server->fd == -EADDRINUSE ? "in use by another process, or not a socket"
+							  : strerror(-server->fd));
+			return server->fd;
+		}
+	}
+	if (o->hybrid) {
+		r = hybrid_new(server->event, o->hybrid, &o->vm.hybrid);
+		if (r < 0) {
+			log_err("%s: %s", o->hybrid,
+				r == -EADDRINUSE ? "in use by another process, or not a socket" : strerror(-r));
+			return r;
+		}
+	}
+	r = sd_event_add_io(server->event, &server->listen, server->fd, EPOLLIN, on_vmm, server);
+	if (r < 0)
+		log_err("cannot watch the socket: %s", strerror(-r));
+	return r;
+}
+
+static void server_close(struct server *server)
+{
+	server->vm = vm_free(server->vm);
+	server->options.vm.hybrid = hybrid_free(server->options.vm.hybrid);
+	sd_event_source_disable_unref(server->listen);
+	if (server->options.fd >= 0)
+		fd_close(&server->fd);
+	else
+		listener_close(&server->fd, server->options.socket);
+	sd_event_unref(server->event);
+}
+
+int main(int argc, char **argv)
+{
+	struct server server = {
+		.options = { .fd = -1, .level = LOG_LEVEL_INFO, .vm = { .spin_ns = DEFAULT_SPIN_US * 1000u } },
+		.fd = -1,
+	};
+	sigset_t mask;
+	int r;
+
+	argp_err_exit_status = EXIT_FAILURE;
+	argp_parse(&option_parser, argc, argv, 0, NULL, &server.options);
+	log_open("vmci-device", server.options.level);
+	raise_nofile();
+
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGTERM);
+	sigaddset(&mask, SIGINT);
+	sigprocmask(SIG_BLOCK, &mask, NULL);
+	signal(SIGPIPE, SIG_IGN);
+
+	r = sd_event_new(&server.event);
+	if (r >= 0)
+		r = sd_event_add_signal(server.event, NULL, SIGTERM, NULL, NULL);
+	if (r >= 0)
+		r = sd_event_add_signal(server.event, NULL, SIGINT, NULL, NULL);
+	if (r < 0) {
+		log_err("cannot set up the event loop: %s", strerror(-r));
+		return EXIT_FAILURE;
+	}
+	r = server_open(&server);
+	if (r >= 0) {
+		sd_notify(0, "READY=1");
+		log_info("cid %u: waiting for a VMM", server.options.vm.device.cid);
+		r = sd_event_loop(server.event);
+		sd_notify(0, "STOPPING=1");
+	}
+	server_close(&server);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * DOC: Theory of operation
+ *
+ *	VMM socket --> session --> device --> streams --> hybrid ends (sockets of programs)
+ *	               |            |           |
+ *	               guest memory +-----------+
+ *
+ * Calls go to the right during one dispatch of the event loop; what the streams have to do is then done
+ * in one place, on_work(), which runs as long as there is work, with the other event sources getting
+ * their turns in between. While streams are hot (see stream_pump.c) the loop does not sleep.
+ */
+#include "vm.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "proto/dg.h"
+#include "proto/limits.h"
+#include "vfio/session.h"
+
+struct vm {
+	char name[32];
+	struct vm_config config;
+	sd_event *event;
+	sd_event_source *io;		/* the session's socket */
+	sd_event_source *irq;		/* INTx resample */
+	sd_event_source *work;		/* runs while there is work */
+	sd_event_source *timer;
+	struct vus_dma *dma;
+	struct dev *dev;
+	struct streams *streams;
+	struct vus_session *session;
+	void (*ended)(void *ctx);
+	void *ended_ctx;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* --- Ports of the device and of the streams ------------------------------------------- */
+
+static void port_interrupt(void *ctx, unsigned cause)
+{
+	struct vm *vm = ctx;
+
+	vus_irq_cause(vus_session_irqs(vm->session), cause);
+}
+
+static void port_intx(void *ctx, bool level)
+{
+	struct vm *vm = ctx;
+
+	vus_irq_intx(vus_session_irqs(vm->session), level);
+}
+
+static int32_t port_datagram(void *ctx, const uint8_t *dg, size_t size)
+{
+	struct vm *vm = ctx;
+	struct dg_header h = dg_parse(dg);
+
+	if (h.dst.context != VMCI_CID_HOST)
+		return VMCI_ERROR_DST_UNREACHABLE;
+	if (h.dst.resource != VMCI_RID_STREAM)
+		return VMCI_ERROR_INVALID_RESOURCE;
+	return streams_packet(vm->streams, dg, size);
+}
+
+static int32_t port_doorbell(void *ctx, struct vmci_handle handle)
+{
+	(void)ctx;
+	return handle.context == VMCI_CID_HOST ? VMCI_ERROR_NOT_FOUND : VMCI_ERROR_DST_UNREACHABLE;
+}
+
+static void port_qp_attached(void *ctx, void *owner)
+{
+	/* A stream waits for the ATTACH packet, which follows. */
+	(void)ctx;
+	(void)owner;
+}
+
+static void port_qp_gone(void *ctx, void *owner)
+{
+	(void)ctx;
+	stream_peer_gone(owner);
+}
+
+static void port_log(void *ctx, enum log_level level, const char *line)
+{
+	struct vm *vm = ctx;
+
+	log_msg(level, "%s: %s", vm->name, line);
+}
+
+static uint64_t port_now(void *ctx)
+{
+	(void)ctx;
+	return now_ns();
+}
+
+static int32_t port_send(void *ctx, const uint8_t *dg, size_t size)
+{
+	struct vm *vm = ctx;
+
+	return dev_deliver(vm->dev, dg, size);
+}
+
+static int32_t port_qp_create(void *ctx, uint64_t produce, uint64_t consume, void *owner,
+			      struct vmci_handle *ret_handle)
+{
+	struct vm *vm = ctx;
+
+	return dev_qp_create(vm->dev, produce, consume, owner, ret_handle);
+}
+
+static int32_t port_qp_attach(void *ctx, struct vmci_handle handle, uint64_t produce, uint64_t consume, void *owner)
+{
+	struct vm *vm = ctx;
+
+	return dev_qp_attach(vm->dev, handle, produce, consume, owner);
+}
+
+static int32_t port_qp_map(void *ctx, struct vmci_handle handle, struct qp *ret_qp)
+{
+	struct vm *vm = ctx;
+
+	return dev_qp_map(vm->dev, handle, ret_qp);
+}
+
+static void port_qp_detach(void *ctx, struct vmci_handle handle)
+{
+	struct vm *vm = ctx;
+
+	dev_qp_detach(vm->dev, handle);
+}
+
+static int port_open(void *ctx, struct stream *s, uint32_t local_port, uint32_t peer_port, void **ret_end)
+{
+	struct vm *vm = ctx;
+
+	(void)peer_port;
+	return vm->config.hybrid ? hybrid_open(vm->config.hybrid, s, local_port, ret_end) : -ECONNREFUSED;
+}
+
+/* --- Operations of the session ------------------------------------------------------------ */
+
+static void op_read(void *ctx, unsigned region, uint64_t off, void *buf, size_t len)
+{
+	struct vm *vm = ctx;
+
+	if (region == VUS_REGION_CONFIG)
+		dev_config_read(vm->dev, off, buf, len);
+	else
+		dev_bar_read(vm->dev, region, off, buf, len);
+}
+
+static void op_write(void *ctx, unsigned region, uint64_t off, const void *buf, size_t len)
+{
+	struct vm *vm = ctx;
+
+	if (region == VUS_REGION_CONFIG)
+		dev_config_write(vm->dev, off, buf, len);
+	else
+		dev_bar_write(vm->dev, region, off, buf, len);
+}
+
+static void op_reset(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	dev_reset(vm->dev);
+	streams_reset(vm->streams);
+}
+
+static void op_dma_changed(void *ctx, uint64_t addr, uint64_t size, bool mapped)
+{
+	struct vm *vm = ctx;
+
+	(void)addr;
+	(void)size;
+	if (mapped)
+		streams_memory_changed(vm->streams);
+}
+
+static const struct vus_ops session_ops = {
+	.region_read = op_read,
+	.region_write = op_write,
+	.reset = op_reset,
+	.dma_changed = op_dma_changed,
+};
+
+/* --- Events --------------------------------------------------------------------------------- */
+
+static void vm_end(struct vm *vm)
+{
+	sd_event_source_set_enabled(vm->io, SD_EVENT_OFF);
+	sd_event_source_set_enabled(vm->work, SD_EVENT_OFF);
+	sd_event_source_set_enabled(vm->timer, SD_EVENT_OFF);
+	vm->ended(vm->ended_ctx);
+}
+
+/* Serve the session; false: it has ended, and so may have @vm. */
+static bool serve(struct vm *vm)
+{
+	int r = vus_session_handle(vm->session);
+
+	if (r == 0)
+		return true;
+	if (r == 1)
+		log_info("%s: the VMM disconnected", vm->name);
+	vm_end(vm);
+	return false;
+}
+
+/* Before each wait of the loop: what is left to do, and until when may it sleep? */
+static int on_prepare(sd_event_source *source, void *ctx)
+{
+	struct vm *vm = ctx;
+	uint64_t deadline, session_deadline;
+	bool busy;
+
+	(void)source;
+	busy = streams_run(vm->streams);
+	busy = streams_poll(vm->streams) || busy || vus_session_is_pending(vm->session);
+	sd_event_source_set_enabled(vm->work, busy ? SD_EVENT_ON : SD_EVENT_OFF);
+
+	sd_event_source_set_io_events(vm->io, vus_session_events(vm->session));
+	deadline = streams_deadline(vm->streams);
+	session_deadline = vus_session_deadline(vm->session);
+	if (session_deadline && session_deadline < deadline)
+		deadline = session_deadline;
+	if (deadline == UINT64_MAX) {
+		sd_event_source_set_enabled(vm->timer, SD_EVENT_OFF);
+	} else {
+		sd_event_source_set_time(vm->timer, deadline / 1000 + 1);
+		sd_event_source_set_enabled(vm->timer, SD_EVENT_ONESHOT);
+	}
+	return 0;
+}
+
+/* Enabled while there is work: the loop comes round at once, and on_prepare() does it. */
+static int on_work(sd_event_source *source, void *ctx)
+{
+	(void)source;
+	serve(ctx);
+	return 0;
+}
+
+static int on_session(sd_event_source *source, int fd, uint32_t events, void *ctx)
+{
+	(void)source;
+	(void)fd;
+	(void)events;
+	serve(ctx);
+	return 0;
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *ctx)
+{
+	(void)source;
+	(void)usec;
+	serve(ctx);
+	return 0;
+}
+
+static int on_irq(sd_event_source *source, int fd, uint32_t events, void *ctx)
+{
+	struct vm *vm = ctx;
+
+	(void)source;
+	(void)fd;
+	(void)events;
+	vus_irqs_handle(vus_session_irqs(vm->session));
+	return 0;
+}
+
+/* --- Making and ending ------------------------------------------------------------------------ */
+
+static void describe(const struct vm *vm, struct vus_desc *ret_desc)
+{
+	*ret_desc = (struct vus_desc){ .name = vm->name };
+	for (unsigned bar = 0; bar < 6; bar++)
+		if (dev_bar_size(vm->dev, bar))
+			ret_desc->region[bar] = (struct vus_region){
+				.size = dev_bar_size(vm->dev, bar),
+				.flags = VUS_REGION_READ | VUS_REGION_WRITE,
+				.fd = -1,
+			};
+	ret_desc->region[VUS_REGION_CONFIG] = (struct vus_region){
+		.size = 256,
+		.flags = VUS_REGION_READ | VUS_REGION_WRITE,
+		.fd = -1,
+	};
+	ret_desc->irq_count[VUS_IRQ_INTX] = vm->config.device.intx;
+	ret_desc->irq_count[VUS_IRQ_MSI] = dev_msi_count(vm->dev);
+	ret_desc->irq_count[VUS_IRQ_MSIX] = dev_msix_count(vm->dev);
+	ret_desc->irq_count[VUS_IRQ_ERR] = 1;
+	ret_desc->irq_count[VUS_IRQ_REQ] = 1;
+	ret_desc->pba_region = 1;
+	ret_desc->pba_offset = dev_pba_offset(vm->dev);
+}
+
+static int watch(struct vm *vm)
+{
+	int fd = vus_irqs_fd(vus_session_irqs(vm->session));
+	int r;
+
+	r = sd_event_add_io(vm->event, &vm->io, vus_session_fd(vm->session), EPOLLIN, on_session, vm);
+	if (r >= 0)
+		r = sd_event_source_set_prepare(vm->io, on_prepare);
+	if (r >= 0 && fd >= 0)
+		r = sd_event_add_io(vm->event, &vm->irq, fd, EPOLLIN, on_irq, vm);
+	if (r >= 0)
+		r = sd_event_add_defer(vm->event, &vm->work, on_work, vm);
+	if (r >= 0)
+		r = sd_event_source_set_priority(vm->work, SD_EVENT_PRIORITY_IDLE);
+	if (r >= 0)
+		r = sd_event_add_time(vm->event, &vm->timer, CLOCK_MONOTONIC, 0, 1, on_timer, vm);
+	return r < 0 ? r : 0;
+}
+
+int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended)(void *ctx), void *ctx,
+	   struct vm **ret_vm)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+	struct dev_ports dev_ports = {
+		.ctx = vm,
+		.interrupt = port_interrupt,
+		.intx = port_intx,
+		.datagram = port_datagram,
+		.doorbell = port_doorbell,
+		.qp_attached = port_qp_attached,
+		.qp_gone = port_qp_gone,
+		.log = port_log,
+	};
+	struct stream_ports stream_ports = {
+		.ctx = vm,
+		.now = port_now,
+		.send = port_send,
+		.qp_create = port_qp_create,
+		.qp_attach = port_qp_attach,
+		.qp_map = port_qp_map,
+		.qp_detach = port_qp_detach,
+		.open = port_open,
+		.end = &hybrid_end_ops,
+		.log = port_log,
+	};
+	struct stream_config stream_config = {
+		.local_cid = VMCI_CID_HOST,
+		.peer_cid = config->device.cid,
+		.legacy = config->legacy,
+		.ring_size = LIMIT_RING_DEFAULT,
+		.spin_ns = config->spin_ns,
+		.log_level = log_wants(LOG_LEVEL_TRACE) ? LOG_LEVEL_TRACE
+			     : log_wants(LOG_LEVEL_DEBUG) ? LOG_LEVEL_DEBUG
+							  : LOG_LEVEL_INFO,
+	};
+	struct vus_desc desc;
+	int r;
+
+	if (!vm) {
+		fd_close(&fd);
+		return -ENOMEM;
+	}
+	vm->event = sd_event_ref(event);
+	vm->config = *config;
+	vm->ended = ended;
+	vm->ended_ctx = ctx;
+	snprintf(vm->name, sizeof(vm->name), "cid %u", config->device.cid);
+
+	r = vus_dma_new(vm->name, LIMIT_VFIO_MAPS, &vm->dma);
+	if (r)
+		goto fail;
+	dev_ports.mem = vus_dma_mem(vm->dma);
+	r = dev_new(&config->device, &dev_ports, &vm->dev);
+	if (r)
+		goto fail;
+	r = streams_new(&stream_config, &stream_ports, &vm->streams);
+	if (r)
+		goto fail;
+	describe(vm, &desc);
+	r = vus_session_new(fd_take(&fd), &desc, vm->dma, &session_ops, vm, &vm->session);
+	if (r)
+		goto fail;
+	r = watch(vm);
+	if (r)
+		goto fail;
+	if (config->hybrid)
+		hybrid_set_streams(config->hybrid, vm->streams);
+	*ret_vm = vm;
+	return 0;
+
+fail:
+	fd_close(&fd);
+	vm_free(vm);
+	return r;
+}
+
+struct vm *vm_free(struct vm *vm)
+{
+	if (!vm)
+		return NULL;
+	if (vm->config.hybrid)
+		hybrid_set_streams(vm->config.hybrid, NULL);
+	sd_event_source_disable_unref(vm->io);
+	sd_event_source_disable_unref(vm->irq);
+	sd_event_source_disable_unref(vm->work);
+	sd_event_source_disable_unref(vm->timer);
+	/* While guest memory is still there: streams hand over what the guest wrote last. */
+	if (vm->session)
+		dev_reset(vm->dev);
+	vm->streams = streams_free(vm->streams);
+	vm->dev = dev_free(vm->dev);
+	vm->session = vus_session_free(vm->session);
+	vm->dma = vus_dma_free(vm->dma);
+	sd_event_unref(vm->event);
+	free(vm);
+	return NULL;
+}

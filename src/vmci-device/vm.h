@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One VMM connection: the vfio-user session, guest memory, the device and its streams, wired together.
+ * Nothing of it outlives the connection.
+ */
+#ifndef VMCI_DEVICE_VM_H
+#define VMCI_DEVICE_VM_H
+
+#include <systemd/sd-event.h>
+
+#include "device/device.h"
+#include "hybrid.h"
+
+struct vm;
+
+/**
+ * struct vm_config - what every VM at our socket gets
+ * @device:  the device
+ * @hybrid:  where its streams lead to, or NULL: guests find no program, and no program finds guests
+ * @spin_ns: how long to look at a stream's ring after it ran empty, before going to sleep
+ * @legacy:  streams with the legacy handshake only
+ */
+struct vm_config {
+	struct dev_config device;
+	struct hybrid *hybrid;
+	uint64_t spin_ns;
+	bool legacy;
+};
+
+/**
+ * vm_new() - serve a VMM
+ * @fd:    its connection; taken over, also on failure
+ * @ended: called once, from the event loop, when the VMM has gone or was ended; it may call vm_free()
+ *
+ * Return: 0 or a negative errno
+ */
+int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended)(void *ctx), void *ctx,
+	   struct vm **ret_vm);
+
+/* vm_free() - end it: peers get what the guest had written, then the end of their streams. NULL is fine. Returns NULL. */
+struct vm *vm_free(struct vm *vm);
+
+#endif /* VMCI_DEVICE_VM_H */
