@@ -61,9 +61,6 @@
  */
 #define LIMIT_INBOX_RING 262144u
 
-/* Pages of the largest queue pair: 128 MiB of 4 KiB pages, both rings partly filled, two headers. */
-#define LIMIT_QUEUE_PAIR_PAGES 32771u
-
 /* Ring bytes of a queue pair with the PINNED flag (reference, 9.2). */
 #define LIMIT_PINNED_QUEUE_PAIR 32768u
 
