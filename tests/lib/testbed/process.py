@@ -43,15 +43,16 @@ class Workdir:
 
 
 class Process:
-    """A child with its output in a file. It dies with us, whatever kills us."""
+    """A child with its output in a file (or our terminal). It dies with us, whatever kills us."""
 
-    def __init__(self, argv, log, **kwargs):
+    def __init__(self, argv, log, terminal=False):
         self.argv = [str(arg) for arg in argv]
         self.log = pathlib.Path(log)
         with open(self.log, "ab") as out:
             self.child = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "--"] + self.argv,
-                **{"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out, **kwargs})
+                stdin=None if terminal else subprocess.DEVNULL,
+                stdout=None if terminal else out, stderr=out)
 
     @property
     def pid(self):

@@ -82,14 +82,15 @@ class Qmp:
 class Qemu(Process):
     """QEMU with shared memory, no default devices, and QMP as .qmp."""
 
-    def __init__(self, directory, *options, memory=512, share=True, machine="q35"):
+    def __init__(self, directory, *options, memory=512, share=True, machine="q35",
+                 terminal=False):
         directory = pathlib.Path(directory)
         argv = [qemu_program(), "-nodefaults", "-no-user-config", "-display", "none",
                 "-object", f"memory-backend-memfd,id=mem0,size={memory}M,"
                            f"share={'on' if share else 'off'}",
                 "-machine", f"{machine},memory-backend=mem0", "-m", f"{memory}M",
                 "-qmp", f"unix:{directory}/qmp.sock,server=on,wait=off", *options]
-        super().__init__(argv, directory / "qemu.log")
+        super().__init__(argv, directory / "qemu.log", terminal=terminal)
         try:
             self.qmp = Qmp(connect_unix(self, directory / "qmp.sock"))
         except BaseException:

@@ -27,10 +27,13 @@ def kernel_files(kernel):
 
 
 class VM(Qemu):
-    """Boots at once; ready() waits until the guest takes commands."""
+    """Boots at once; ready() waits until the guest takes commands.
 
-    def __init__(self, directory, kernel, socket=None, *options, append="", memory=768,
-                 cpus=1, share=True, **properties):
+    With shell=True the guest's console is a shell on our own terminal.
+    """
+
+    def __init__(self, directory, kernel, socket=None, *options, memory=768, cpus=1,
+                 share=True, shell=False, **properties):
         directory = pathlib.Path(directory)
         vmlinuz, initramfs = kernel_files(kernel)
         self.console = directory / "console.log"
@@ -38,12 +41,12 @@ class VM(Qemu):
         super().__init__(
             directory, "-accel", os.environ.get("ACCEL", "tcg"), "-smp", str(cpus),
             "-kernel", vmlinuz, "-initrd", initramfs,
-            "-append", f"console=ttyS0 quiet panic=1 oops=panic {append}",
-            "-serial", f"file:{self.console}",
+            "-append", "console=ttyS0 quiet panic=1 oops=panic" + " shell" * shell,
+            "-serial", "mon:stdio" if shell else f"file:{self.console}",
             "-chardev", f"socket,id=agent,path={directory}/agent.sock,server=on,wait=off",
             "-device", "virtio-serial-pci",
             "-device", "virtserialport,chardev=agent,name=agent",
-            *device, *options, memory=memory, share=share)
+            *device, *options, memory=memory, share=share, terminal=shell)
         self.agent = Agent(connect_unix(self, directory / "agent.sock"))
 
     def ready(self, boots=1, limit=None):
