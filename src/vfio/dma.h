@@ -68,6 +68,9 @@ void vus_dma_clear(struct vus_dma *dma);
 /* vus_dma_count() - number of ranges mapped */
 size_t vus_dma_count(const struct vus_dma *dma);
 
+/* vus_dma_max() - the most ranges that may be mapped, as given to vus_dma_new() */
+size_t vus_dma_max(const struct vus_dma *dma);
+
 /* vus_dma_files() - number of files mapped into this process */
 size_t vus_dma_files(const struct vus_dma *dma);
 

@@ -10,7 +10,7 @@
  * Every builder zeroes what it builds, checks nothing but the room (a bug if it lacks), and returns the
  * number of bytes built.
  *
- * "Reference" in this folder is doc/vfio-user: the sections of our description of the protocol.
+ * "Reference, N" in this folder's comments is section N of the project's vfio-user reference.
  */
 #ifndef VFIO_MSG_H
 #define VFIO_MSG_H
