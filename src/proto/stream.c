@@ -385,9 +385,25 @@ void streams_memory_changed(struct streams *t)
 	for_each(t, unpark);
 }
 
+/* As when the peer goes, but nobody else has taken our end of the queue pair away, or will. */
+static void end_stream(struct stream *s)
+{
+	struct streams *t = s->t;
+	struct vmci_handle handle = s->handle;
+
+	if (s->state == STREAM_OFFERED) {
+		handshake_fail(s, -ECONNRESET);
+	} else if (s->state == STREAM_CONNECTED) {
+		stream_peer_gone(s);
+		t->ports.qp_detach(t->ports.ctx, handle);
+	} else {
+		stream_peer_gone(s);
+	}
+}
+
 void streams_reset(struct streams *t)
 {
-	for_each(t, stream_peer_gone);
+	for_each(t, end_stream);
 }
 
 uint32_t stream_local_port(const struct stream *s)

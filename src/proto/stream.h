@@ -163,7 +163,10 @@ uint64_t streams_deadline(const struct streams *t);
 /* streams_memory_changed() - the VMM mapped or unmapped memory: try parked streams again. */
 void streams_memory_changed(struct streams *t);
 
-/* streams_reset() - the peer was reset: all streams end as if it had closed them. */
+/*
+ * streams_reset() - the peer was reset: all streams end as if it had closed them. Their queue pairs are detached,
+ * those too that the port may not know any more.
+ */
 void streams_reset(struct streams *t);
 
 /* --- One stream ----------------------------------------------------------------------- */
