@@ -116,13 +116,31 @@ int stream_new(struct streams *t, uint32_t peer_port, uint32_t local_port, struc
 	return 0;
 }
 
+/* Give a stream a turn in the next streams_run(). */
+void stream_queue(struct stream *s)
+{
+	if (s->on & ON_RUN)
+		return;
+	TAILQ_INSERT_TAIL(&s->t->run, s, run);
+	s->t->run_count++;
+	s->on |= ON_RUN;
+}
+
+static void stream_unqueue(struct stream *s)
+{
+	if (!(s->on & ON_RUN))
+		return;
+	TAILQ_REMOVE(&s->t->run, s, run);
+	s->t->run_count--;
+	s->on &= ~ON_RUN;
+}
+
 /* Take a stream off everything and free it. Its queue pair is detached, its end has had its last call. */
 void stream_free(struct stream *s)
 {
 	struct streams *t = s->t;
 
-	if (s->on & ON_RUN)
-		TAILQ_REMOVE(&t->run, s, run);
+	stream_unqueue(s);
 	if (s->on & ON_HOT)
 		TAILQ_REMOVE(&t->hot, s, hot);
 	if (s->on & ON_OWING)
@@ -155,15 +173,6 @@ void stream_disarm(struct stream *s)
 	if (s->on & ON_TIMER)
 		TAILQ_REMOVE(&s->t->timers, s, timer);
 	s->on &= ~ON_TIMER;
-}
-
-/* Give a stream a turn in the next streams_run(). */
-void stream_queue(struct stream *s)
-{
-	if (s->on & ON_RUN)
-		return;
-	TAILQ_INSERT_TAIL(&s->t->run, s, run);
-	s->on |= ON_RUN;
 }
 
 void stream_log(const struct stream *s, enum log_level level, const char *fmt, ...)
@@ -322,9 +331,8 @@ bool streams_run(struct streams *t)
 	run_owing(t, now);
 
 	/* One turn for each that is waiting now; what they queue during it waits for the next. */
-	for (size_t n = t->count; n && (s = TAILQ_FIRST(&t->run)); n--) {
-		TAILQ_REMOVE(&t->run, s, run);
-		s->on &= ~ON_RUN;
+	for (size_t n = t->run_count; n && (s = TAILQ_FIRST(&t->run)); n--) {
+		stream_unqueue(s);
 		if (s->state == STREAM_CONNECTED)
 			pump_run(s);
 	}

@@ -107,7 +107,7 @@ TAILQ_HEAD(stream_list, stream);
 
 /**
  * struct streams
- * @run:     have work
+ * @run:     have work; @run_count of them
  * @hot:     were active a moment ago: polled
  * @owing:   owe packets that the peer's queue had no room for; tried again at @retry_at
  * @timers:  handshakes, the one that times out first at the head
@@ -117,6 +117,7 @@ struct streams {
 	struct stream_ports ports;
 	LIST_HEAD(, stream) bucket[STREAM_BUCKETS];
 	struct stream_list run, hot, owing, timers;
+	size_t run_count;
 	uint64_t retry_at;
 	uint32_t next_port;
 	size_t count;
