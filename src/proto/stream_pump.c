@@ -194,12 +194,14 @@ static int pump_out(struct stream *s, bool *ret_moved)
 			return 0;
 		}
 		*ret_moved = true;
-		if (s->deaf) {
-			consume(s, ready);
-			continue;
-		}
 		if (!budget)
 			return 1;
+		if (s->deaf) {
+			/* A hostile peer moves its position as fast as we look at it. */
+			consume(s, ready);
+			budget -= ready < budget ? ready : budget;
+			continue;
+		}
 		r = qp_read_spans(&s->qp, ready < budget ? ready : budget, span, QP_MAX_SPANS);
 		if (r < 0)
 			return r;
