@@ -398,12 +398,14 @@ void pump_run(struct stream *s)
 /* Look at a hot stream. Returns false when it has cooled down. */
 bool pump_poll(struct stream *s, uint64_t now)
 {
-	uint64_t n;
-	int r;
+	uint64_t n = 0;
+	int r = 0;
 
 	if (s->on & ON_RUN || s->parked)
 		return !s->parked;
-	r = qp_ready(&s->qp, &n);
+	/* What nobody takes at present is no reason to go on. */
+	if (s->writable || s->deaf)
+		r = qp_ready(&s->qp, &n);
 	if (!r && !n && s->readable && !s->eof) {
 		/* Our ring was full. */
 		r = qp_free(&s->qp, &n);
