@@ -198,10 +198,6 @@ int qp_unread(struct qp *qp, uint64_t *ret_bytes)
 
 int qp_produce(struct qp *qp, uint64_t n)
 {
-	uint64_t tail = advance(qp->tail, n, qp->produce_size);
-	int r = qp->mem.ops->store64(qp->mem.ctx, qp->pages, qp->produce_hdr + VMCI_QUEUE_TAIL_OFFSET, tail);
-
-	if (!r)
-		qp->tail = tail;
-	return r;
+	qp->tail = advance(qp->tail, n, qp->produce_size);
+	return qp->mem.ops->store64(qp->mem.ctx, qp->pages, qp->produce_hdr + VMCI_QUEUE_TAIL_OFFSET, qp->tail);
 }

@@ -122,7 +122,11 @@ int qp_shown_free(struct qp *qp, uint64_t *ret_bytes);
  */
 int qp_unread(struct qp *qp, uint64_t *ret_bytes);
 
-/* qp_produce() - @n bytes were put in: advance and publish the write position. Return: 0 or -EFAULT */
+/**
+ * qp_produce() - @n bytes were put in: advance the write position, and publish it
+ *
+ * Return: 0; -EFAULT: it was advanced, but the peer does not see it yet; qp_produce(qp, 0) tries again
+ */
 int qp_produce(struct qp *qp, uint64_t n);
 
 #endif /* PROTO_QP_H */

@@ -65,6 +65,7 @@ enum stream_state {
  * @wants_data:    (packet notification) the peer may sleep until there is data
  * @sent_wr, @sent_ww: (packet notification) WAITING_READ / WAITING_WRITE is out, unanswered
  * @parked:        the ring's memory is not mapped at present
+ * @unpublished:   bytes are in our ring that the peer was not shown: the header's page was not mapped
  * @gen_p, @gen_c: times the produce and the consume ring wrapped (8.4)
  * @hot_until:     when to stop polling
  */
@@ -101,6 +102,7 @@ struct stream {
 	bool sent_wr : 1;
 	bool sent_ww : 1;
 	bool parked : 1;
+	bool unpublished : 1;
 };
 
 TAILQ_HEAD(stream_list, stream);

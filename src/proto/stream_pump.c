@@ -120,11 +120,12 @@ static int show(struct stream *s, uint64_t lag)
 			return r;
 		full_barrier();
 		if (s->qstate) {
+			/* Where we cannot see whether the peer waits, it is told: that does no harm. */
 			r = qp_shown_free(&s->qp, &room);
+			if (r || room == n)
+				s->owed |= OWE_READ;
 			if (r)
 				return r;
-			if (room == n)
-				s->owed |= OWE_READ;
 		}
 	}
 	return 0;
@@ -242,16 +243,34 @@ static int produce(struct stream *s, uint64_t n)
 	if (n >= s->qp.produce_size - s->qp.tail)
 		s->gen_p++;
 	r = qp_produce(&s->qp, n);
-	if (r)
+	if (r) {
+		s->unpublished = true;
 		return r;
+	}
 	full_barrier();
 	if (s->qstate) {
 		r = qp_unread(&s->qp, &unread);
+		if (r || unread == n)
+			s->owed |= OWE_WROTE;
 		if (r)
 			return r;
-		if (unread == n)
-			s->owed |= OWE_WROTE;
 	}
+	return 0;
+}
+
+/* Show the peer what was taken from the end when the header's page was not mapped. */
+static int publish(struct stream *s)
+{
+	int r;
+
+	if (!s->unpublished)
+		return 0;
+	r = qp_produce(&s->qp, 0);
+	if (r)
+		return r;
+	s->unpublished = false;
+	s->owed |= OWE_WROTE;
+	full_barrier();
 	return 0;
 }
 
@@ -262,8 +281,10 @@ static int pump_in(struct stream *s, bool *ret_moved)
 	struct mem_span span[QP_MAX_SPANS];
 	uint64_t budget = LIMIT_TURN_BYTES, room;
 	ssize_t n;
-	int r;
+	int r = publish(s);
 
+	if (r)
+		return r;
 	while (s->readable && !s->eof) {
 		r = qp_free(&s->qp, &room);
 		if (r)
