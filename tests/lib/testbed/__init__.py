@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What tests, demo and bench drive: device, QEMU, guest, and the host end of streams."""
 
+from .bed import PATHS, Bed
 from .device import Device
 from .hybrid import Listener, connect, echo_server
 from .process import Process, TestbedError, until
 from .vm import KERNELS, VM
 
-__all__ = ["Device", "KERNELS", "Listener", "Process", "TestbedError", "VM", "connect",
-           "echo_server", "until"]
+__all__ = ["Bed", "Device", "KERNELS", "Listener", "PATHS", "Process", "TestbedError", "VM",
+           "connect", "echo_server", "until"]

@@ -115,6 +115,15 @@ class Agent:
         self.send("run", command.number, text)
         return command
 
+    def kill_all(self):
+        """Ends every command that still runs."""
+        with self.changed:
+            running = list(self.commands.values())
+        for command in running:
+            command.kill()
+        for command in running:
+            command.wait()
+
     def wait_boot(self, boots, limit, is_alive):
         """Waits for the guest's boots-th boot."""
         end = time.monotonic() + limit

@@ -32,14 +32,27 @@ def until(what, predicate, limit=None, step=0.02):
         time.sleep(step)
 
 
+def tail(path, lines=60):
+    """The last lines of a file."""
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+
+
 class Workdir:
     """A short-named directory, for socket paths are short; removed at the end."""
 
+    live = []
+
     def __init__(self):
         self.path = pathlib.Path(tempfile.mkdtemp(prefix="vmci-"))
+        self.live.append(self)
 
     def close(self):
+        self.live.remove(self)
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def logs(self):
+        """The last lines of every log in it."""
+        return "\n".join(f"-- {log.name}\n{tail(log)}" for log in sorted(self.path.glob("*.log")))
 
 
 class Process:
@@ -82,4 +95,4 @@ class Process:
         return self.log.read_text(errors="replace")
 
     def tail(self, lines=60):
-        return "\n".join(self.text().splitlines()[-lines:])
+        return tail(self.log, lines)

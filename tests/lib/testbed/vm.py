@@ -61,7 +61,3 @@ class VM(Qemu):
     def run(self, command, limit=None):
         """Runs a shell command in the guest; returns its output, insists on success."""
         return self.start(command).check(limit)
-
-    def console_tail(self, lines=60):
-        text = self.console.read_text(errors="replace") if self.console.exists() else ""
-        return "\n".join(text.splitlines()[-lines:])
