@@ -34,6 +34,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/checked.h"
+
 /* Wait this long before trying again to send what the peer's queue had no room for. */
 #define RETRY_NS 2000000ull
 
@@ -157,7 +159,8 @@ void stream_arm(struct stream *s, uint64_t timeout_ns)
 	struct stream *after;
 
 	stream_disarm(s);
-	s->deadline = t->ports.now(t->ports.ctx) + timeout_ns;
+	if (!add64(t->ports.now(t->ports.ctx), timeout_ns, &s->deadline))
+		s->deadline = UINT64_MAX;
 	TAILQ_FOREACH_REVERSE(after, &t->timers, stream_list, timer)
 		if (after->deadline <= s->deadline)
 			break;
@@ -279,6 +282,8 @@ int streams_connect(struct streams *t, uint32_t peer_port, uint32_t local_port, 
 	int32_t sent;
 	int r;
 
+	if (peer_port == VMCI_PORT_ANY)
+		return -EINVAL;
 	if (local_port == VMCI_PORT_ANY ? !find_local_port(t, peer_port, &local_port)
 					: stream_find(t, peer_port, local_port) != NULL)
 		return -EADDRINUSE;

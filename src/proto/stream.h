@@ -133,10 +133,10 @@ int32_t streams_packet(struct streams *t, const uint8_t *dg, size_t size);
  * streams_connect() - connect to a port of the peer
  * @peer_port:  where to
  * @local_port: ours, or VMCI_PORT_ANY
- * @timeout_ns: 0 for the default (LIMIT_CONNECT_NS)
+ * @timeout_ns: 0 for the default (LIMIT_CONNECT_NS); UINT64_MAX: none
  * @end:        gets connected() or failed(), later
  *
- * Return: 0; -EADDRINUSE; -ENOBUFS (too many streams, or the peer's queue is full); -ENOMEM; other errnos of a
+ * Return: 0; -EINVAL (@peer_port is none); -EADDRINUSE; -ENOBUFS (too many streams, or the peer's queue is full); -ENOMEM; other errnos of a
  * refusal by the peer's device. On failure no port was called with @end.
  */
 int streams_connect(struct streams *t, uint32_t peer_port, uint32_t local_port, uint64_t timeout_ns, void *end,

@@ -41,7 +41,7 @@ static unsigned count_backlog(const struct streams *t, uint32_t local_port)
 	unsigned n = 0;
 
 	TAILQ_FOREACH(s, &t->timers, timer)
-		if (s->local_port == local_port)
+		if (s->local_port == local_port && (s->state == STREAM_OPENING || s->state == STREAM_PENDING))
 			n++;
 	return n;
 }
