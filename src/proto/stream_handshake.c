@@ -218,6 +218,19 @@ static void client_attach(struct stream *s, const struct packet *p)
 	pump_start(s);
 }
 
+/* The peer is old: once more, with REQUEST (6.6), and with a size that an old server attaches with (6.5). */
+static void client_fall_back(struct stream *s)
+{
+	uint32_t size = s->t->config.ring_size;
+
+	s->sent_request2 = false;
+	s->ignore_rst = true;
+	if (size > LIMIT_RING_LEGACY)
+		size = LIMIT_RING_LEGACY;
+	if (stream_send(s, PACKET_REQUEST, size, 0, 0) <= 0)
+		handshake_fail(s, -ENOBUFS);
+}
+
 static void client_packet(struct stream *s, const struct packet *p)
 {
 	switch (p->type) {
@@ -229,12 +242,8 @@ static void client_packet(struct stream *s, const struct packet *p)
 		client_attach(s, p);
 		break;
 	case PACKET_INVALID:
-		if (!s->sent_request2)
-			break;
-		s->sent_request2 = false;
-		s->ignore_rst = true;
-		if (stream_send(s, PACKET_REQUEST, LIMIT_RING_LEGACY, 0, 0) <= 0)
-			handshake_fail(s, -ENOBUFS);
+		if (s->sent_request2)
+			client_fall_back(s);
 		break;
 	case PACKET_RST:
 		if (s->ignore_rst)
