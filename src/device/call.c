@@ -114,8 +114,9 @@ static int64_t queuepair_alloc(struct dev *dev, uint32_t rid, const uint8_t *dg,
 		return VMCI_ERROR_INVALID_ARGS;
 	r = dev_pairs_alloc(dev, &g_alloc);
 	if (r < 0)
-		dev_note(dev, DEV_NOTE_PAIR, LOG_LEVEL_DEBUG, "queue pair %u:%u (%llu + %llu bytes) refused: %d",
-			 g_alloc.handle.context, g_alloc.handle.resource, (unsigned long long)g_alloc.produce,
+		dev_note(dev, DEV_NOTE_PAIR, LOG_LEVEL_DEBUG,
+			 "queue pair %u:%u (%llu + %llu bytes) refused: %d", g_alloc.handle.context,
+			 g_alloc.handle.resource, (unsigned long long)g_alloc.produce,
 			 (unsigned long long)g_alloc.consume, r);
 	return r;
 }
@@ -165,8 +166,8 @@ int64_t dev_call(struct dev *dev, uint32_t rid, const uint8_t *dg, size_t size)
 	int64_t r;
 
 	if (rid >= VMCI_HC_NUM || !calls[rid].handle) {
-		dev_note(dev, DEV_NOTE_HYPERCALL, LOG_LEVEL_DEBUG, "no resource %u (%s) at the hypervisor", rid,
-			 hc_name(rid));
+		dev_note(dev, DEV_NOTE_HYPERCALL, LOG_LEVEL_DEBUG, "no resource %u (%s) at the hypervisor",
+			 rid, hc_name(rid));
 		return VMCI_ERROR_INVALID_RESOURCE;
 	}
 	if (!is_available(dev, &calls[rid]))

@@ -90,8 +90,9 @@ void dev_space_init(struct dev_space *space, const struct dev_config *config)
 	memset(space, 0, sizeof(*space));
 	put16(space, 0x00, VMCI_PCI_VENDOR, 0);
 	put16(space, 0x02, VMCI_PCI_DEVICE, 0);
-	put16(space, COMMAND, 0, COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER | COMMAND_PARITY | COMMAND_SERR |
-				 COMMAND_INTX_DISABLE);
+	put16(space, COMMAND, 0,
+	      COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER | COMMAND_PARITY | COMMAND_SERR |
+		      COMMAND_INTX_DISABLE);
 	put16(space, STATUS, STATUS_CAPABILITIES | STATUS_FAST_BACK | STATUS_DEVSEL_MEDIUM, 0);
 	put32(space, 0x08, VMCI_PCI_CLASS << 8 | VMCI_PCI_REVISION, 0);
 	space->writable[CACHE_LINE] = 0xff;

@@ -78,7 +78,8 @@ int dev_new(const struct dev_config *config, const struct dev_ports *ports, stru
 		return -ENOMEM;
 	dev->config = *config;
 	dev->ports = *ports;
-	dev->offered = VMCI_CAP_DATAGRAM | VMCI_CAP_NOTIFICATIONS | (config->classic ? 0 : VMCI_CAP_DMA_DATAGRAM);
+	dev->offered =
+		VMCI_CAP_DATAGRAM | VMCI_CAP_NOTIFICATIONS | (config->classic ? 0 : VMCI_CAP_DMA_DATAGRAM);
 	dev->pairs.next_rid = VMCI_RID_FIRST_DYNAMIC;
 	dev_reset(dev);
 	*ret_dev = dev;
@@ -149,7 +150,8 @@ void dev_config_write(struct dev *dev, uint64_t off, const void *buf, size_t len
 	dev_space_write(&dev->space, off, buf, len);
 	if (was_master && !dev_space_is_master(&dev->space)) {
 		if (dev->acked)
-			dev_note(dev, DEV_NOTE_MASTER_OFF, LOG_LEVEL_DEBUG, "bus mastering off: device reset");
+			dev_note(dev, DEV_NOTE_MASTER_OFF, LOG_LEVEL_DEBUG,
+				 "bus mastering off: device reset");
 		dev_driver_reset(dev);
 	}
 	dev_intr_update(dev);

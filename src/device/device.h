@@ -3,8 +3,9 @@
  * The VMCI PCI device: config space, registers, datagrams, hypercalls, notification bitmap and
  * queue pairs of one guest. VMCI reference, 1 to 7; the contract is its 2.2, 2.3, 3.5, 3.6, 4.5 and 11.
  *
- * Pure: no I/O, no clock, no logging. The VMM's side calls dev_config_*(), dev_bar_*() and dev_reset();
- * the host's side calls dev_deliver(), dev_ring() and dev_qp_*(); the device calls its ports.
+ * Pure: no I/O, no clock; its log lines go to a port, in bounded number. The VMM's side calls
+ * dev_config_*(), dev_bar_*() and dev_reset(); the host's side calls dev_deliver(), dev_ring() and
+ * dev_qp_*(); the device calls its ports.
  * One thread. A port must not call back into dev_config_*(), dev_bar_*() or dev_reset(); it may call
  * the functions of the host's side.
  */
@@ -79,11 +80,16 @@ struct dev_ports {
 	/*
 	 * The guest's end of a queue pair goes away (detach, reset), and this is the host end's last
 	 * chance to read what is in the rings: the pages go back to the guest when this returns, and the
-	 * view got from dev_qp_map() is dead. The host end is detached by this: no dev_qp_detach().
+	 * view got from dev_qp_map() is dead. The host end is detached by this: no dev_qp_detach(). Also
+	 * called, at a reset, for a queue pair of dev_qp_create() that the guest has not attached to: the
+	 * driver that was told about it is no more.
 	 */
 	void (*qp_gone)(void *ctx, void *owner);
 
-	/* A line for the log: why something was refused or reset. */
+	/*
+	 * A line for the log: why something was refused or reset. Each kind of line comes at most once per
+	 * driver session and LIMIT_NOTES times between function resets, so a guest cannot flood a log.
+	 */
 	void (*log)(void *ctx, enum log_level level, const char *line);
 };
 
@@ -105,11 +111,11 @@ uint64_t dev_bar_size(const struct dev *dev, unsigned bar);
 /* dev_bar_is_io() - is BAR @bar an I/O port BAR? */
 bool dev_bar_is_io(const struct dev *dev, unsigned bar);
 
-/* dev_vector_count() - MSI-X vectors, or MSI messages, or 0 */
+/* dev_msix_count(), dev_msi_count() - MSI-X vectors, MSI messages; 0 of the kind that is not there */
 unsigned dev_msix_count(const struct dev *dev);
 unsigned dev_msi_count(const struct dev *dev);
 
-/* dev_pba() - offset of the pending bit array in BAR1 (MSI-X devices) */
+/* dev_pba_offset() - offset of the pending bit array in BAR1 (MSI-X devices) */
 uint64_t dev_pba_offset(const struct dev *dev);
 
 /**
@@ -125,7 +131,9 @@ void dev_config_write(struct dev *dev, uint64_t off, const void *buf, size_t len
  * dev_bar_read(), dev_bar_write() - register access through BAR @bar
  * @off, @len: the caller has checked that they lie in the BAR
  *
- * Unknown registers read as 0 and swallow writes. Never fail.
+ * Unknown registers read as 0 and swallow writes. Never fail. Any length and alignment has a meaning
+ * (regs.c); one register write costs bounded work. When it returns, the transfer that it started is
+ * complete, and after a reset no guest page is referred to.
  */
 void dev_bar_read(struct dev *dev, unsigned bar, uint64_t off, void *buf, size_t len);
 void dev_bar_write(struct dev *dev, unsigned bar, uint64_t off, const void *buf, size_t len);
@@ -138,7 +146,7 @@ void dev_reset(struct dev *dev);
 /* dev_cid() - the guest's context id */
 uint32_t dev_cid(const struct dev *dev);
 
-/* dev_is_active() - did a driver set up the device (CAPS written, interrupts enabled), and not reset it since? */
+/* dev_is_active() - did a driver set up the device (CAPS, interrupts enabled), and not reset it since? */
 bool dev_is_active(const struct dev *dev);
 
 /**
@@ -147,14 +155,14 @@ bool dev_is_active(const struct dev *dev);
  * @size: bytes, VMCI_DG_HEADER_SIZE..VMCI_DG_MAX_SIZE, agreeing with the header
  *
  * Return: @size; VMCI_ERROR_INVALID_ARGS; VMCI_ERROR_NO_RESOURCES (queue full: reference, 9.2);
- * VMCI_ERROR_DST_UNREACHABLE (no driver)
+ * VMCI_ERROR_DST_UNREACHABLE (no driver wrote CAPS since the last reset)
  */
 int32_t dev_deliver(struct dev *dev, const uint8_t *dg, size_t size);
 
 /**
  * dev_ring() - ring a doorbell that the guest linked
  *
- * Return: VMCI_SUCCESS; VMCI_ERROR_NOT_FOUND
+ * Return: VMCI_SUCCESS; VMCI_ERROR_NOT_FOUND; VMCI_ERROR_UNAVAILABLE (its bitmap cannot be written now)
  */
 int32_t dev_ring(struct dev *dev, struct vmci_handle handle);
 
@@ -164,7 +172,7 @@ int32_t dev_ring(struct dev *dev, struct vmci_handle handle);
  * @owner:             handed back by the qp_* ports; not NULL
  * @ret_handle:        (2, a resource id >= 1024)
  *
- * It has no memory until the guest attaches.
+ * It has no memory until the guest attaches. Resource ids are used again as late as possible.
  * Return: VMCI_SUCCESS_QUEUEPAIR_CREATE; VMCI_ERROR_NO_RESOURCES; VMCI_ERROR_INVALID_ARGS; VMCI_ERROR_NO_MEM
  */
 int32_t dev_qp_create(struct dev *dev, uint64_t produce, uint64_t consume, void *owner,
@@ -175,22 +183,28 @@ int32_t dev_qp_create(struct dev *dev, uint64_t produce, uint64_t consume, void 
  * @produce, @consume: the *host's* view of the sizes
  *
  * The guest is told by a QP_PEER_ATTACH event.
- * Return: VMCI_SUCCESS_QUEUEPAIR_ATTACH; VMCI_ERROR_NOT_FOUND; VMCI_ERROR_UNAVAILABLE (not free to be attached);
- * VMCI_ERROR_QUEUEPAIR_MISMATCH (sizes); VMCI_ERROR_NO_ACCESS (created for another peer)
+ * Return: VMCI_SUCCESS_QUEUEPAIR_ATTACH; VMCI_ERROR_NOT_FOUND; VMCI_ERROR_UNAVAILABLE (not free to be
+ * attached); VMCI_ERROR_QUEUEPAIR_MISMATCH (sizes); VMCI_ERROR_NO_ACCESS (created for another peer)
  */
-int32_t dev_qp_attach(struct dev *dev, struct vmci_handle handle, uint64_t produce, uint64_t consume, void *owner);
+int32_t dev_qp_attach(struct dev *dev, struct vmci_handle handle, uint64_t produce, uint64_t consume,
+		      void *owner);
 
 /**
  * dev_qp_map() - the host's view of a queue pair that has memory
  *
- * Return: VMCI_SUCCESS; VMCI_ERROR_NOT_FOUND (not attached by the host); VMCI_ERROR_QUEUEPAIR_NOT_READY (no memory yet)
+ * The view is that of an endpoint which has neither read nor written: to be got once, after attaching.
+ * It is good until the qp_gone port returns, or dev_qp_detach().
+ * Return: VMCI_SUCCESS; VMCI_ERROR_NOT_FOUND (not attached by the host);
+ * VMCI_ERROR_QUEUEPAIR_NOT_READY (no memory yet)
  */
 int32_t dev_qp_map(struct dev *dev, struct vmci_handle handle, struct qp *ret_qp);
 
 /**
  * dev_qp_detach() - the host's end leaves; the guest is told by a QP_PEER_DETACH event
  *
- * The guest keeps the memory and may drain its ring. Does nothing for a handle that the host is not attached to.
+ * The guest keeps the memory and may drain its ring; a view got from dev_qp_map() is dead. The event is not
+ * lost when the guest's queue is full: it follows when there is room. Does nothing for a handle that
+ * the host is not attached to.
  */
 void dev_qp_detach(struct dev *dev, struct vmci_handle handle);
 

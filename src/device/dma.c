@@ -144,7 +144,8 @@ static bool gather(struct dev *dev, const struct places *places, uint8_t *buf)
 /* Say once why a send fails. */
 static int64_t refuse(struct dev *dev, uint64_t addr, const char *why)
 {
-	dev_note(dev, DEV_NOTE_SEND, LOG_LEVEL_WARN, "send buffer at 0x%llx: %s", (unsigned long long)addr, why);
+	dev_note(dev, DEV_NOTE_SEND, LOG_LEVEL_WARN, "send buffer at 0x%llx: %s", (unsigned long long)addr,
+		 why);
 	return VMCI_ERROR_INVALID_ARGS;
 }
 
@@ -242,6 +243,7 @@ static int64_t receive(struct dev *dev, uint64_t addr)
 	struct places places;
 	struct head head;
 	const char *why;
+	uint64_t room;
 	size_t len;
 
 	if (!read_head(dev, addr, &head)) {
@@ -249,16 +251,16 @@ static int64_t receive(struct dev *dev, uint64_t addr)
 	} else if (!read_places(dev, addr, &head, &places)) {
 		why = "bad header or list";
 	} else {
-		len = dev_inbox_fit(&dev->inbox,
-				    places.total < LIMIT_INBOX_RING ? (size_t)places.total : LIMIT_INBOX_RING);
+		room = places.total < LIMIT_INBOX_RING ? places.total : LIMIT_INBOX_RING;
+		len = dev_inbox_fit(&dev->inbox, (size_t)room);
 		if (fill(dev, &places, len)) {
 			dev_inbox_pop(&dev->inbox, len);
 			return (int64_t)len;
 		}
 		why = "area is not guest memory";
 	}
-	dev_note(dev, DEV_NOTE_RECEIVE, LOG_LEVEL_WARN, "receive buffer at 0x%llx: %s", (unsigned long long)addr,
-		 why);
+	dev_note(dev, DEV_NOTE_RECEIVE, LOG_LEVEL_WARN, "receive buffer at 0x%llx: %s",
+		 (unsigned long long)addr, why);
 	return VMCI_ERROR_INVALID_ARGS;
 }
 

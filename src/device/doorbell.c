@@ -35,8 +35,8 @@ int32_t dev_bells_set_bitmap(struct dev *dev, uint32_t g_ppn)
 	if (!dev_can_dma(dev))
 		return VMCI_ERROR_UNAVAILABLE;
 	if (dev->ports.mem.ops->read(dev->ports.mem.ctx, addr, &probe, sizeof(probe))) {
-		dev_note(dev, DEV_NOTE_BITMAP, LOG_LEVEL_WARN, "notification bitmap at 0x%llx is not guest memory",
-			 (unsigned long long)addr);
+		dev_note(dev, DEV_NOTE_BITMAP, LOG_LEVEL_WARN,
+			 "notification bitmap at 0x%llx is not guest memory", (unsigned long long)addr);
 		return VMCI_ERROR_INVALID_ARGS;
 	}
 	dev->bells.bitmap = addr;

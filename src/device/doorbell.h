@@ -47,7 +47,7 @@ struct dev_bells {
 /* dev_bells_clear() - no bitmap, no doorbells */
 void dev_bells_clear(struct dev_bells *bells);
 
-/* dev_bells_set_bitmap() - hypercall SET_NOTIFY_BITMAP: page number @g_ppn. Return: VMCI_SUCCESS or VMCI_ERROR_* */
+/* dev_bells_set_bitmap() - hypercall SET_NOTIFY_BITMAP. Return: VMCI_SUCCESS, or VMCI_ERROR_* */
 int32_t dev_bells_set_bitmap(struct dev *dev, uint32_t g_ppn);
 
 /* dev_bells_link(), dev_bells_unlink() - hypercalls DOORBELL_LINK, DOORBELL_UNLINK */

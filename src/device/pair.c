@@ -169,7 +169,8 @@ static void owe(struct dev *dev, struct dev_pair *pair, unsigned what)
 	struct dev_pairs *pairs = &dev->pairs;
 
 	if (!pair->owed) {
-		if (tell(dev, pair, what == OWED_ATTACH ? VMCI_EVENT_QP_PEER_ATTACH : VMCI_EVENT_QP_PEER_DETACH))
+		if (tell(dev, pair,
+			 what == OWED_ATTACH ? VMCI_EVENT_QP_PEER_ATTACH : VMCI_EVENT_QP_PEER_DETACH))
 			return;
 		pair->owed_prev = pairs->owed_last;
 		if (pairs->owed_last)
@@ -388,7 +389,8 @@ int32_t dev_qp_create(struct dev *dev, uint64_t produce, uint64_t consume, void 
 	return VMCI_SUCCESS_QUEUEPAIR_CREATE;
 }
 
-int32_t dev_qp_attach(struct dev *dev, struct vmci_handle handle, uint64_t produce, uint64_t consume, void *owner)
+int32_t dev_qp_attach(struct dev *dev, struct vmci_handle handle, uint64_t produce, uint64_t consume,
+		      void *owner)
 {
 	struct dev_pair *pair = find(dev, handle);
 

@@ -57,7 +57,8 @@ static void write_stream(struct dev *dev, const uint8_t *buf, size_t len)
 static int64_t read_result(struct dev *dev)
 {
 	if (dev_outbox_abort(&dev->outbox)) {
-		dev_note(dev, DEV_NOTE_OUTBOX, LOG_LEVEL_WARN, "datagram on the ports is incomplete or too large");
+		dev_note(dev, DEV_NOTE_OUTBOX, LOG_LEVEL_WARN,
+			 "datagram on the ports is incomplete or too large");
 		dev->result = VMCI_ERROR_INVALID_ARGS;
 	}
 	return dev->result;
@@ -109,14 +110,15 @@ static void write_caps(struct dev *dev, uint32_t v)
 	dev_driver_reset(dev);
 	dev->acked = v & dev->offered;
 	dev->fresh = true;
-	dev_note(dev, DEV_NOTE_SESSION, LOG_LEVEL_INFO, "driver uses capabilities 0x%x of 0x%x", v, dev->offered);
+	dev_note(dev, DEV_NOTE_SESSION, LOG_LEVEL_INFO, "driver uses capabilities 0x%x of 0x%x", v,
+		 dev->offered);
 }
 
 static void write_page_shift(struct dev *dev, uint32_t g_shift)
 {
 	if (g_shift != 12 && g_shift != 14 && g_shift != 16) {
-		dev_note(dev, DEV_NOTE_PAGE_SHIFT, LOG_LEVEL_WARN, "page shift %u is not possible, taken as 12",
-			 g_shift);
+		dev_note(dev, DEV_NOTE_PAGE_SHIFT, LOG_LEVEL_WARN,
+			 "page shift %u is not possible, taken as 12", g_shift);
 		g_shift = 12;
 	}
 	dev->page_shift = g_shift;

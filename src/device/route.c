@@ -27,8 +27,9 @@ int64_t dev_send(struct dev *dev, uint8_t *dg, size_t size)
 	struct dg_header h = dg_parse(dg);
 
 	if (!check_source(dev, dg, h.src, h.dst.context)) {
-		dev_note(dev, DEV_NOTE_SOURCE, LOG_LEVEL_WARN, "datagram to %u:%u refused: its source is %u:%u",
-			 h.dst.context, h.dst.resource, h.src.context, h.src.resource);
+		dev_note(dev, DEV_NOTE_SOURCE, LOG_LEVEL_WARN,
+			 "datagram to %u:%u refused: its source is %u:%u", h.dst.context, h.dst.resource,
+			 h.src.context, h.src.resource);
 		return VMCI_ERROR_NO_ACCESS;
 	}
 	if (h.dst.context == VMCI_CID_HYPERVISOR)
