@@ -15,9 +15,11 @@
 #include "base/log.h"
 #include "hybrid.h"
 #include "listener.h"
+#include "sandbox.h"
 #include "vm.h"
 
-const char *argp_program_version = "vmci-device (OpenVMCI) " OPENVMCI_VERSION;
+/* argp finds it by this name. */
+__attribute__((visibility("default"))) const char *argp_program_version = "vmci-device (OpenVMCI) " OPENVMCI_VERSION;
 
 #define DEFAULT_SPIN_US 50u
 #define MAX_SPIN_US 1000000u
@@ -27,6 +29,7 @@ struct options {
 	const char *hybrid;
 	int fd;
 	bool once;
+	bool no_sandbox;
 	enum log_level level;
 	struct vm_config vm;
 };
@@ -43,6 +46,7 @@ enum {
 	OPT_INTX,
 	OPT_POLL,
 	OPT_LEGACY,
+	OPT_NO_SANDBOX,
 };
 
 static const struct argp_option option_table[] = {
@@ -60,6 +64,7 @@ static const struct argp_option option_table[] = {
 	{ "poll-us", OPT_POLL, "N", 0,
 	  "Look at a stream for N microseconds after its last byte before going to sleep (default: 50)", 4 },
 	{ "legacy-streams", OPT_LEGACY, NULL, 0, "Streams with the handshake of before 2009 only (for tests)", 4 },
+	{ "no-sandbox", OPT_NO_SANDBOX, NULL, 0, "Keep all rights of the process (for debuggers and sanitizers)", 5 },
 	{ "log", OPT_LOG, "LEVEL", 0, "err, warn, info (default), debug or trace", 5 },
 	{ 0 },
 };
@@ -112,6 +117,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		break;
 	case OPT_LEGACY:
 		o->vm.legacy = true;
+		break;
+	case OPT_NO_SANDBOX:
+		o->no_sandbox = true;
 		break;
 	case OPT_LOG:
 		level = log_level_from_string(arg);
@@ -244,6 +252,19 @@ static int server_open(struct server *server)
 	return r;
 }
 
+static int confine(const struct options *o)
+{
+	const char *paths[] = { o->fd >= 0 ? o->hybrid : o->socket, o->fd >= 0 ? NULL : o->hybrid, NULL };
+	int r;
+
+	if (o->no_sandbox)
+		return 0;
+	r = sandbox_enter(paths);
+	if (r < 0)
+		log_err("cannot enter the sandbox: %s (--no-sandbox goes without)", strerror(-r));
+	return r;
+}
+
 static void server_close(struct server *server)
 {
 	server->vm = vm_free(server->vm);
@@ -286,6 +307,8 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	r = server_open(&server);
+	if (r >= 0)
+		r = confine(&server.options);
 	if (r >= 0) {
 		sd_notify(0, "READY=1");
 		log_info("cid %u: waiting for a VMM", server.options.vm.device.cid);
