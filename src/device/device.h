@@ -52,6 +52,13 @@ struct dev_ports {
 	struct mem mem;
 
 	/*
+	 * Asked when a driver looks for the device's capabilities: can the guest's memory be reached at all? If not, no
+	 * capability is shown, and the driver gives up instead of spinning for ever on a send that cannot be completed.
+	 * NULL: always.
+	 */
+	bool (*mem_is_usable)(void *ctx);
+
+	/*
 	 * Send the message of interrupt cause @cause (0..2, the bit's index). The other side chooses the
 	 * vector: @cause where the guest set that vector up, else 0 (reference, 1.3). Called for every
 	 * event that the guest enabled, whatever is pending.

@@ -75,7 +75,7 @@ static uint32_t reg_read(struct dev *dev, uint32_t reg, bool acts)
 	case VMCI_REG_IMR:
 		return dev->intr.imr;
 	case VMCI_REG_CAPS:
-		return dev->offered;
+		return !dev->ports.mem_is_usable || dev->ports.mem_is_usable(dev->ports.ctx) ? dev->offered : 0;
 	case VMCI_REG_RESULT_LOW:
 		return (uint32_t)(acts ? read_result(dev) : dev->result);
 	case VMCI_REG_RESULT_HIGH:

@@ -37,6 +37,8 @@ struct vm {
 	struct dev *dev;
 	struct streams *streams;
 	struct vus_session *session;
+	bool active;			/* the guest's driver was there when last looked at */
+	bool unusable;			/* and was told off for memory that cannot be reached */
 	void (*ended)(void *ctx);
 	void *ended_ctx;
 };
@@ -56,6 +58,20 @@ static void port_interrupt(void *ctx, unsigned cause)
 	struct vm *vm = ctx;
 
 	vus_irq_cause(vus_session_irqs(vm->session), cause);
+}
+
+static bool port_mem_is_usable(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	if (vus_dma_files(vm->dma) && !vus_dma_is_share_off_suspected(vm->dma))
+		return true;
+	if (vm->unusable)
+		return false;
+	vm->unusable = true;
+	log_err("%s: the guest's memory cannot be reached, so its driver is turned away; the VM needs "
+		"-object memory-backend-memfd,share=on", vm->name);
+	return false;
 }
 
 static void port_intx(void *ctx, bool level)
@@ -165,6 +181,16 @@ static void op_read(void *ctx, unsigned region, uint64_t off, void *buf, size_t 
 		dev_bar_read(vm->dev, region, off, buf, len);
 }
 
+/* A driver that left, or was replaced, takes its connects with it (transport reference, 10.5). */
+static void notice_driver(struct vm *vm)
+{
+	bool active = dev_is_active(vm->dev);
+
+	if (vm->active && !active)
+		streams_reset(vm->streams);
+	vm->active = active;
+}
+
 static void op_write(void *ctx, unsigned region, uint64_t off, const void *buf, size_t len)
 {
 	struct vm *vm = ctx;
@@ -173,6 +199,7 @@ static void op_write(void *ctx, unsigned region, uint64_t off, const void *buf, 
 		dev_config_write(vm->dev, off, buf, len);
 	else
 		dev_bar_write(vm->dev, region, off, buf, len);
+	notice_driver(vm);
 }
 
 static void op_reset(void *ctx)
@@ -180,7 +207,7 @@ static void op_reset(void *ctx)
 	struct vm *vm = ctx;
 
 	dev_reset(vm->dev);
-	streams_reset(vm->streams);
+	notice_driver(vm);
 }
 
 static void op_dma_changed(void *ctx, uint64_t addr, uint64_t size, bool mapped)
@@ -336,6 +363,7 @@ int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended
 	struct vm *vm = calloc(1, sizeof(*vm));
 	struct dev_ports dev_ports = {
 		.ctx = vm,
+		.mem_is_usable = port_mem_is_usable,
 		.interrupt = port_interrupt,
 		.intx = port_intx,
 		.datagram = port_datagram,
