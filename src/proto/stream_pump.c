@@ -507,6 +507,10 @@ void pump_peer_gone(struct stream *s)
 			break;
 		qp_consume(&s->qp, len - start);
 	}
+	if (!len) {
+		free(data);
+		data = NULL;
+	}
 	if (len < ready)
 		stream_log(s, LOG_LEVEL_WARN, "%llu bytes that the peer wrote last are lost",
 			   (unsigned long long)(ready - len));
