@@ -13,6 +13,7 @@
 #include "vm.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -280,6 +281,7 @@ static int on_prepare(sd_event_source *source, void *ctx)
 static int on_work(sd_event_source *source, void *ctx)
 {
 	(void)source;
+	sched_yield();
 	serve(ctx);
 	return 0;
 }
