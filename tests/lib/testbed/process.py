@@ -4,7 +4,9 @@
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -14,9 +16,14 @@ BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
 # Seconds that anything which has to happen may take. Only failures ever wait so long.
 LIMIT = float(os.environ.get("LIMIT", 60))
 
+# To be terminated is no reason to leave anything behind.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
 
 class TestbedError(Exception):
     """Something that had to happen did not."""
+
+    __test__ = False    # it is no test, whatever its name
 
 
 def until(what, predicate, limit=None, step=0.02):

@@ -18,7 +18,7 @@
 #include <unistd.h>
 #include <linux/vm_sockets.h>
 
-#define STREAMS	1024
+#define STREAMS	512	/* poll takes no more than the limit of open files, 1024 */
 #define CHUNK	65536
 
 struct stream {
