@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The table, and the plot."""
+
+from rows import ALL
+
+COLOURS = {"vmci": "#1b6ca8", "virtio-serial": "#e08e36", "tcp": "#8a8a8a"}
+
+
+def short(figure):
+    """Three digits, no exponent."""
+    if figure is None:
+        return "-"
+    if figure >= 100:
+        return f"{figure:.0f}"
+    return f"{figure:.3g}" if figure >= 0.001 or not figure else f"{figure:.4f}"
+
+
+def spread(result):
+    figures = result.figures.get("vmci")
+    return f"{short(min(figures))}..{short(max(figures))}" if figures else "-"
+
+
+def line_of(result):
+    medians = result.medians
+    return [result.row.name, result.row.unit, short(result.value), spread(result),
+            short(medians.get("virtio-serial")), short(medians.get("tcp")),
+            f"{result.ratio:.2f}" if result.ratio is not None else "-",
+            result.row.goal.text if result.row.goal else "-", result.reached or "-"]
+
+
+def table(results):
+    """The rows as text, and below it what the notes say."""
+    head = ["row", "unit", "vmci", "min..max", "virtio-serial", "tcp", "ratio", "goal", "reached"]
+    lines = [head] + [line_of(result) for result in results]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    text = []
+    for line in lines:
+        cells = [cell.ljust(width) if i in (0, 1, 7) else cell.rjust(width)
+                 for i, (cell, width) in enumerate(zip(line, widths))]
+        text.append("  ".join(cells).rstrip())
+    text.insert(1, "-" * max(map(len, text)))
+    notes = {}
+    for result in results:
+        if result.note:
+            notes.setdefault(result.note, []).append(result.row.name)
+    text.append("")
+    text += [f"{'; '.join(names)}:\n    {note}" for note, names in notes.items()]
+    return "\n".join(text)
+
+
+def bars(axes, title, results):
+    """Horizontal bars of the transports, a group for each row; the first row on top."""
+    axes.set_title(f"{title} ({results[0].row.unit})", fontsize=10)
+    for at, result in enumerate(results):
+        ways = [way for way in ALL if way in result.medians]
+        for i, way in enumerate(ways):
+            middle = at + (i - (len(ways) - 1) / 2) * 0.27
+            figure, all_of = result.medians[way], result.figures[way]
+            axes.barh(middle, figure, 0.25, color=COLOURS[way],
+                      xerr=[[figure - min(all_of)], [max(all_of) - figure]],
+                      error_kw={"elinewidth": 0.8})
+            axes.text(max(all_of), middle, f" {short(figure)}", va="center", fontsize=7)
+    axes.set_yticks(range(len(results)))
+    axes.set_yticklabels([result.row.name for result in results], fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.tick_params(axis="x", labelsize=8)
+    for side in "top", "right":
+        axes.spines[side].set_visible(False)
+
+
+def plot(results, path, title):
+    """One panel for each kind of row, on a scale from zero."""
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import patches, pyplot
+
+    panels = {}
+    for result in results:
+        if result.row.section == "mmio" and result.medians:
+            kind = "connect time" if result.row.unit == "ms" else result.row.name.split()[0]
+            panels.setdefault((kind, result.row.unit), []).append(result)
+    if not panels:
+        return
+    figure, axes = pyplot.subplots(
+        len(panels), 1, squeeze=False, figsize=(9, 1 + 0.75 * len(results)),
+        gridspec_kw={"height_ratios": [len(rows) + 0.6 for rows in panels.values()]})
+    for ax, ((kind, _), rows) in zip(axes[:, 0], panels.items()):
+        bars(ax, kind, rows)
+    figure.legend(handles=[patches.Patch(color=colour, label=way)
+                           for way, colour in COLOURS.items()],
+                  loc="upper right", fontsize=8, ncol=3, frameon=False)
+    figure.suptitle(title, fontsize=10, x=0.02, ha="left")
+    figure.tight_layout(rect=(0, 0, 1, 0.98))
+    figure.savefig(path, dpi=110)

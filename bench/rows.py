@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The rows of the table: what each measures, in which unit, and the goal."""
+
+import dataclasses
+import statistics
+import typing
+
+# What the throw-away model of the device did, before there was this one.
+MODEL_CONNECT_MS = 7
+MODEL_ECHO_MB = 108
+MODEL_RTT_US = 200
+MODEL_PORTS_RTT_US = 61000
+MODEL_PORTS_MB = 0.3
+
+ALL = ("vmci", "virtio-serial", "tcp")
+WITH_CONNECTIONS = ("vmci", "tcp")
+OURS = ("vmci",)
+
+SENT = "sender sends without pause; bytes until the far end has them, by the host's clock"
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """A figure to reach: of our own, or a multiple of the best peer's."""
+
+    number: float
+    text: str
+    of_peers: bool = False
+
+
+def beat_peers(times=2.0):
+    return Goal(times, f"{times:g}x best peer", of_peers=True)
+
+
+def model(figure, more, unit, times=3):
+    number = figure * times if more else figure / times
+    return Goal(number, f"{'>=' if more else '<='} {number:.3g} {unit}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    name: str
+    unit: str
+    more: bool                  # is more better?
+    kind: str                   # what to measure (bed.KINDS), and at which size
+    size: int
+    metric: typing.Callable     # figure of a Sample; called with the transport's name, too
+    ways: tuple = ALL
+    goal: typing.Optional[Goal] = None
+    note: typing.Callable = None        # further words on the row's samples of ours
+    section: str = "mmio"
+
+    @property
+    def key(self):
+        return self.section, self.kind, self.size
+
+
+def megabytes(sample, _):
+    return sample.rate() / 1e6
+
+
+def per_second(sample, _):
+    return sample.rate()
+
+
+def guest_median_us(sample, _):
+    return sample.guest["median"] / 1e3
+
+
+def host_median_us(sample, _):
+    return sample.host["median"] / 1e3
+
+
+def connect_ms(sample, _):
+    return sample.guest["median"] / 1e6
+
+
+def device_cpu(sample, _):
+    return sample.cpu["vmci-device"] / sample.gib()
+
+
+def outside_cpu(sample, way):
+    used = sample.cpu["qemu main"] + sample.cpu["qemu other"]
+    return (used + (sample.cpu["vmci-device"] if way == "vmci" else 0)) / sample.gib()
+
+
+def fixed(text):
+    return lambda samples: text
+
+
+def p99_of(end):
+    def note(samples):
+        figure = statistics.median(getattr(sample, end)["p99"] for sample in samples)
+        return f"p99 {figure / 1e3:.0f} us"
+    return note
+
+
+def ports_rtt_note(samples):
+    median = statistics.median(sample.guest["median"] for sample in samples)
+    return ("bound by region accesses: the driver drains an inbound datagram with at least 4096 "
+            "one-byte reads of DATA_IN, and sends one with a write per byte, each a vfio-user "
+            f"request and reply that the vCPU waits for: {median / 1e3 / 4096:.1f} us for each "
+            "of 4096")
+
+
+SIZES = {"64B": 64, "4K": 4096, "64K": 65536}
+DIRECTIONS = {"up": "guest->host", "down": "host->guest"}
+
+
+def throughput(kind, label, **more):
+    return Row(f"throughput {DIRECTIONS[kind]} {label}", "MB/s", True, kind, SIZES[label],
+               megabytes, goal=beat_peers(), note=fixed(SENT), **more)
+
+
+ROWS = [
+    *(throughput(kind, label) for kind in DIRECTIONS for label in SIZES),
+    Row("throughput echo 64K", "MB/s", True, "echo", 65536, megabytes,
+        goal=model(MODEL_ECHO_MB, True, "MB/s"),
+        note=fixed("guest sends, host sends all back at the same time; bytes counted once")),
+    Row("round trip guest asks 64B", "us", False, "ask", 64, guest_median_us,
+        goal=model(MODEL_RTT_US, False, "us"), note=p99_of("guest")),
+    Row("round trip host asks 64B", "us", False, "asked", 64, host_median_us,
+        goal=model(MODEL_RTT_US, False, "us"), note=p99_of("host")),
+    Row("connect guest->host", "ms", False, "knock", 1, connect_ms, WITH_CONNECTIONS,
+        goal=model(MODEL_CONNECT_MS, False, "ms"),
+        note=lambda samples: p99_of("guest")(samples) + "; connect(2), by the guest's clock"),
+    Row("connections guest->host", "1/s", True, "knock", 1, per_second, WITH_CONNECTIONS,
+        note=fixed("one after the other: connect, a byte each way, close")),
+    Row("connections host->guest", "1/s", True, "knocked", 1, per_second, WITH_CONNECTIONS,
+        note=fixed("one after the other: connect, a byte each way, close")),
+    *(Row(f"CPU vmci-device {DIRECTIONS[kind]} {label}", "s/GiB", False, kind, SIZES[label],
+          device_cpu, OURS, note=fixed("user and system time of the process"))
+      for kind in DIRECTIONS for label in ("64B", "64K")),
+    *(Row(f"CPU outside guest {DIRECTIONS[kind]} 64K", "s/GiB", False, kind, 65536, outside_cpu,
+          note=fixed("QEMU's threads but the vCPUs, plus vmci-device for vmci"))
+      for kind in DIRECTIONS),
+    *(Row(f"ports: throughput {DIRECTIONS[kind]} 64K", "MB/s", True, kind, 65536, megabytes, OURS,
+          goal=model(MODEL_PORTS_MB, True, "MB/s"), section="ports",
+          note=fixed("payload goes through shared memory here, too; bound by the notifications, "
+                     "as the round trip"))
+      for kind in DIRECTIONS),
+    Row("ports: round trip guest asks 64B", "us", False, "ask", 64, guest_median_us, OURS,
+        goal=model(MODEL_PORTS_RTT_US, False, "us"), note=ports_rtt_note, section="ports"),
+    Row("ports: connect guest->host", "ms", False, "knock", 1, connect_ms, OURS,
+        note=p99_of("guest"), section="ports"),
+]
+
+
+class Result:
+    """What a row came to: a list of figures for each transport that has any."""
+
+    def __init__(self, row, samples):
+        self.row = row
+        self.figures = {way: [row.metric(sample, way) for sample in samples[way]]
+                        for way in row.ways if samples.get(way)}
+        self.medians = {way: statistics.median(all_of) for way, all_of in self.figures.items()}
+        self.peers = {way: self.medians[way] for way in self.medians if way != "vmci"}
+        self.note = ""
+        if row.note and samples.get("vmci"):
+            self.note = row.note(samples["vmci"])
+
+    @property
+    def value(self):
+        return self.medians.get("vmci")
+
+    @property
+    def best_peer(self):
+        if not self.peers:
+            return None
+        return (max if self.row.more else min)(self.peers.values())
+
+    @property
+    def ratio(self):
+        """Ours to the best peer's; more than 1 is better."""
+        if self.value is None or self.best_peer is None:
+            return None
+        pair = (self.value, self.best_peer) if self.row.more else (self.best_peer, self.value)
+        return pair[0] / pair[1] if pair[1] else None
+
+    @property
+    def reached(self):
+        """yes, no, "beaten" (better than both peers, but not as far as the goal), or None."""
+        goal = self.row.goal
+        if goal is None or self.value is None:
+            return None
+        if goal.of_peers:
+            if self.ratio is None:
+                return None
+            return "yes" if self.ratio >= goal.number else "beaten" if self.ratio > 1 else "no"
+        met = self.value >= goal.number if self.row.more else self.value <= goal.number
+        return "yes" if met else "no"
+
+    def as_json(self):
+        row = self.row
+        return {
+            "name": row.name, "unit": row.unit, "value": self.value, "peers": self.peers,
+            "ratio": self.ratio, "goal": row.goal.text if row.goal else None,
+            "reached": self.reached, "note": self.note, "section": row.section,
+            "more_is_better": row.more, "samples": self.figures,
+        }
