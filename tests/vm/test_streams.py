@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 
 def bulk_size(bed):
-    return 64 * MIB if bed.path == "mmio" else 4 * MIB
+    return 4 * MIB if bed.path == "classic" else 64 * MIB
 
 
 def sha256(data):

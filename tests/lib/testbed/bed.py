@@ -8,8 +8,8 @@ from .device import Device
 from .process import TestbedError, Workdir, until
 from .vm import VM
 
-# Ways from guest to device: options of vmci-device.
-PATHS = {"mmio": [], "classic": ["--classic"]}
+# Ways between guest and device: options of vmci-device.
+PATHS = {"mmio": [], "classic": ["--classic"], "legacy": ["--legacy-streams"]}
 
 # What a kernel says when something is wrong with it.
 COMPLAINT = re.compile(r"BUG:|WARNING:|Oops|soft lockup|hung task|blocked for more than|Call Trace|"

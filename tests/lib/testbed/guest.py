@@ -44,6 +44,12 @@ class Command:
                                f"{self.output}")
         return self.output
 
+    def check_fails(self, limit=None):
+        """Waits for its end, which must not be success; returns the output."""
+        if self.wait(limit) == 0:
+            raise TestbedError(f"success of guest command: {self.text}\n{self.output}")
+        return self.output
+
     def kill(self, signal=9):
         """Sends a signal to the command and its children in the guest."""
         self.agent.send("kill", self.number, str(signal))

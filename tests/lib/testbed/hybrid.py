@@ -3,16 +3,25 @@
 
 import os
 import socket
+import struct
 import threading
 
 from .process import LIMIT
 
 
-def connect(path, port, limit=None):
-    """Connects to a port of the guest. ConnectionError if it is refused."""
+def open_socket(path):
+    """Connects to a UNIX socket, waiting its turn where the listener's queue is full."""
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(limit or LIMIT)
+    # Not settimeout(), with which a full queue is an error at once.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(LIMIT), 0))
     sock.connect(str(path))
+    sock.settimeout(LIMIT)
+    return sock
+
+
+def connect(path, port):
+    """Connects to a port of the guest. ConnectionError if it is refused."""
+    sock = open_socket(path)
     sock.sendall(b"CONNECT %d\n" % port)
     answer = b""
     while not answer.endswith(b"\n"):
