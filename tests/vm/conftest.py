@@ -8,34 +8,8 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
-from testbed import KERNELS, Bed  # noqa: E402
+from beds import BEDS, Holder  # noqa: E402
 from testbed.plugin import pytest_runtest_makereport, workdir  # noqa: E402,F401
-
-# The newest kernel runs on two CPUs, which only TCG's threads keep in order.
-CPUS = {"newest": 2}
-
-
-class Holder:
-    """Boots the bed anew when a test has destroyed it."""
-
-    def __init__(self, kernel, path):
-        self.kernel, self.path, self.bed = kernel, path, None
-
-    def get(self):
-        if self.bed and not self.bed.is_alive:
-            self.close()
-        if not self.bed:
-            self.bed = Bed(self.kernel, self.path, cpus=CPUS.get(self.kernel, 1))
-        return self.bed
-
-    def close(self):
-        if self.bed:
-            self.bed.close()
-        self.bed = None
-
-
-BEDS = [(kernel, path) for kernel in KERNELS for path in ("mmio", "classic")]
-BEDS.append(("6.12", "legacy"))     # the handshake and notifications of before 2009
 
 
 @pytest.fixture(scope="session", params=BEDS, ids="-".join)
@@ -56,7 +30,3 @@ def bed(holder):
     except BaseException:
         holder.close()
         raise
-
-
-# For tests that one kernel and path are enough for.
-one_bed = pytest.mark.parametrize("holder", [("6.12", "mmio")], indirect=True, ids=["6.12-mmio"])

@@ -5,7 +5,7 @@ import os
 import socket
 
 import pytest
-from conftest import one_bed
+from beds import one_bed
 from testbed import Listener, TestbedError, connect
 from testbed.hybrid import open_socket, read_all
 

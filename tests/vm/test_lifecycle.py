@@ -4,7 +4,7 @@
 import signal
 
 import pytest
-from conftest import one_bed
+from beds import one_bed
 from testbed import VM, Bed, Device, Listener, connect, until
 from testbed.hybrid import read_all
 from testbed.transfer import guest_to_host, host_to_guest

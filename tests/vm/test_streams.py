@@ -146,7 +146,9 @@ def test_single_bytes_arrive_at_once(bed):
 
 
 def test_nobody_listens_on_the_host(bed):
-    with pytest.raises(TestbedError, match="ECONNRESET"):
+    # After an INVALID, the guest's driver takes the RST for its echo and waits on.
+    error = "ETIMEDOUT" if bed.path == "legacy" else "ECONNRESET"
+    with pytest.raises(TestbedError, match=error):
         bed.vm.run("vsx connect 2 711")
 
 
