@@ -37,8 +37,9 @@ static int rig_load64(void *ctx, struct mem_pages *pages, size_t off, uint64_t *
 	struct rig *rig = ctx;
 
 	assert_int_equal(off % 8, 0);
+	rig->loads++;
 	if (rig->hook)
-		rig->hook(rig, false, off);
+		rig->hook(rig, RIG_BEFORE_LOAD);
 	if (pages->unmapped[off >> SHIFT])
 		return -EFAULT;
 	*ret = get_le64(at(pages, off));
@@ -50,11 +51,14 @@ static int rig_store64(void *ctx, struct mem_pages *pages, size_t off, uint64_t 
 	struct rig *rig = ctx;
 
 	assert_int_equal(off % 8, 0);
+	rig->stores++;
+	if (rig->hook)
+		rig->hook(rig, RIG_BEFORE_STORE);
 	if (pages->unmapped[off >> SHIFT])
 		return -EFAULT;
 	put_le64(at(pages, off), v);
 	if (rig->hook)
-		rig->hook(rig, true, off);
+		rig->hook(rig, RIG_AFTER_STORE);
 	return 0;
 }
 
@@ -504,6 +508,17 @@ static const struct stream_end_ops end_ops = {
 	.close = end_close,
 };
 
+struct rig_end *rig_end_new(struct rig *rig, uint64_t room)
+{
+	struct rig_end *e = calloc(1, sizeof(*e));
+
+	assert_non_null(e);
+	e->room = room;
+	e->next = rig->ends;
+	rig->ends = e;
+	return e;
+}
+
 /* --- the rest ------------------------------------------------------------------------------------------ */
 
 static int port_open(void *ctx, struct stream *s, uint32_t local_port, uint32_t peer_port, void **ret_end)
@@ -557,6 +572,8 @@ struct rig *rig_new(const struct rig_options *options)
 	assert_non_null(rig);
 	rig->now = 1000000000000u;
 	rig->next_resource = 2000;
+	rig->host_port = RIG_PORT;
+	rig->guest_port = RIG_PEER;
 	rig->refuse_with = VMCI_ERROR_NO_RESOURCES;
 	assert_int_equal(streams_new(&config, &ports, &rig->t), 0);
 	return rig;
@@ -571,6 +588,12 @@ void rig_free(struct rig *rig)
 		assert_false(rig->pair[i].host);
 		free(rig->pair[i].pages.base);
 		free(rig->pair[i].pages.unmapped);
+	}
+	while (rig->ends) {
+		struct rig_end *e = rig->ends;
+
+		rig->ends = e->next;
+		free(e);
 	}
 	free(rig);
 }
@@ -696,12 +719,12 @@ void rig_accept(struct rig *rig, struct rig_end *end, bool qstate, uint32_t size
 	const struct packet *p;
 
 	rig->next_end = end;
-	rig_packet(rig, qstate ? PACKET_REQUEST2 : PACKET_REQUEST, RIG_PEER, RIG_PORT, size, qstate);
+	rig_packet(rig, qstate ? PACKET_REQUEST2 : PACKET_REQUEST, rig->guest_port, rig->host_port, size, qstate);
 	p = rig_expect(rig, qstate ? PACKET_NEGOTIATE2 : PACKET_NEGOTIATE);
 	assert_int_equal(p->arg, size);
 	assert_int_equal(p->proto, qstate);
 	pair = rig_guest_create(rig, size);
-	rig_packet(rig, PACKET_OFFER, RIG_PEER, RIG_PORT, packet_arg(pair->handle), 0);
+	rig_packet(rig, PACKET_OFFER, rig->guest_port, rig->host_port, packet_arg(pair->handle), 0);
 	p = rig_expect(rig, PACKET_ATTACH);
 	assert_int_equal(p->arg, packet_arg(pair->handle));
 	conn_init(ret_conn, rig, pair, end, size);
@@ -715,14 +738,14 @@ void rig_connect(struct rig *rig, struct rig_end *end, bool qstate, uint32_t siz
 	const struct packet *p;
 	struct stream *s;
 
-	assert_int_equal(streams_connect(rig->t, RIG_PEER, RIG_PORT, 0, end, &s), 0);
+	assert_int_equal(streams_connect(rig->t, rig->guest_port, rig->host_port, 0, end, &s), 0);
 	p = rig_next(rig);
 	assert_non_null(p);
 	assert_true(p->type == PACKET_REQUEST || p->type == PACKET_REQUEST2);
-	rig_packet(rig, qstate ? PACKET_NEGOTIATE2 : PACKET_NEGOTIATE, RIG_PEER, RIG_PORT, size, qstate);
+	rig_packet(rig, qstate ? PACKET_NEGOTIATE2 : PACKET_NEGOTIATE, rig->guest_port, rig->host_port, size, qstate);
 	p = rig_expect(rig, PACKET_OFFER);
 	pair = rig_guest_attach(rig, packet_handle(p), size);
-	rig_packet(rig, PACKET_ATTACH, RIG_PEER, RIG_PORT, p->arg, 0);
+	rig_packet(rig, PACKET_ATTACH, rig->guest_port, rig->host_port, p->arg, 0);
 	assert_true(end->connected);
 	conn_init(ret_conn, rig, pair, end, size);
 	rig_run(rig);

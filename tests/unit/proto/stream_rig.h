@@ -40,6 +40,7 @@
  */
 #define RIG_EOF 1
 struct rig_end {
+	struct rig_end *next;
 	uint64_t room, got;
 	int send_error;
 	uint64_t avail, put;
@@ -75,10 +76,19 @@ struct rig_pair {
 };
 #define RIG_PAIRS 8
 
-#define RIG_SENT 64
+/* When the test may act in the middle of what the host does. */
+enum rig_when {
+	RIG_BEFORE_LOAD,
+	RIG_BEFORE_STORE,
+	RIG_AFTER_STORE,
+};
+
+#define RIG_SENT 512
 struct rig {
 	struct streams *t;
 	uint64_t now;
+	/* the next connection */
+	uint32_t host_port, guest_port;
 	/* packets to the guest */
 	struct packet sent[RIG_SENT];
 	unsigned sent_head, sent_tail;
@@ -97,12 +107,14 @@ struct rig {
 	uint32_t open_local, open_peer;
 	struct stream *opened;
 	struct rig_end *next_end;
+	struct rig_end *ends;
 	/* log */
 	unsigned lines;
 	char line[256];
-	/* called before each load and after each store of a ring position by the host */
-	void (*hook)(struct rig *rig, bool store, size_t off);
+	/* called at each load and store of a ring position by the host */
+	void (*hook)(struct rig *rig, enum rig_when when);
 	void *hook_ctx;
+	unsigned loads, stores;
 };
 
 struct rig_options {
@@ -118,6 +130,9 @@ void rig_free(struct rig *rig);
 int rig_setup(void **state);
 int rig_teardown(void **state);
 
+/* A new end that takes @room bytes; it lives as long as the rig. */
+struct rig_end *rig_end_new(struct rig *rig, uint64_t room);
+
 /* Byte @pos of a direction's pattern. */
 uint8_t rig_byte(bool from_guest, uint64_t pos);
 
@@ -132,10 +147,17 @@ const struct packet *rig_next(struct rig *rig);
 /* There must be one, of this type and between these ports; it has the canonical form. */
 const struct packet *rig_expect_at(struct rig *rig, unsigned type, uint32_t src_port, uint32_t dst_port,
 				   const char *file, int line);
-#define rig_expect(rig, type) rig_expect_at(rig, type, RIG_PORT, RIG_PEER, __FILE__, __LINE__)
+#define rig_expect(rig, type) rig_expect_at(rig, type, (rig)->host_port, (rig)->guest_port, __FILE__, __LINE__)
 #define rig_expect_ports(rig, type, src, dst) rig_expect_at(rig, type, src, dst, __FILE__, __LINE__)
 void rig_expect_quiet_at(struct rig *rig, const char *file, int line);
 #define rig_expect_quiet(rig) rig_expect_quiet_at(rig, __FILE__, __LINE__)
+
+/* There must be none but this one. */
+#define rig_expect_only(rig, type)                                                                           \
+	do {                                                                                                 \
+		rig_expect(rig, type);                                                                       \
+		rig_expect_quiet(rig);                                                                       \
+	} while (0)
 
 /* Throw packets away; returns a bit set (1 << type) of what was among them. */
 unsigned rig_drain(struct rig *rig);

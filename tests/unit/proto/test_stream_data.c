@@ -4,11 +4,6 @@
 
 #include "stream_rig.h"
 
-struct variant {
-	bool client, qstate;
-	uint64_t spin_ns;
-};
-
 static void connect_any(struct rig *rig, struct rig_end *end, bool client, bool qstate, uint32_t size,
 			struct rig_conn *ret_conn)
 {
@@ -27,23 +22,24 @@ static void test_s7_bytes_both_ways(void **state)
 		struct rig_options options = { .spin_ns = v & 4 ? 5000 : 0 };
 		uint32_t size = v & 8 ? 5000 : RIG_SIZE;
 		struct rig *rig = rig_new(&options);
-		struct rig_end end = { .room = RIG_FOREVER };
+		struct rig_end *end = rig_end_new(rig, RIG_FOREVER);
 		struct rig_conn c;
 
-		connect_any(rig, &end, client, qstate, size, &c);
+		connect_any(rig, end, client, qstate, size, &c);
 		for (unsigned i = 0; i < 50; i++) {
 			assert_int_equal(rig_write(&c, 777), 777);
 			rig_say(&c, PACKET_WROTE, 0);
-			end.avail = 999;
+			end->avail = 999;
 			stream_readable(c.stream);
 			rig_run(rig);
-			assert_int_equal(end.got, c.written);
+			assert_int_equal(end->got, c.written);
 			assert_int_equal(rig_read(&c, 5000), 999);
 			rig_drain(rig);
 		}
 		assert_int_equal(streams_count(rig->t), 1);
+		rig_guest_detach(rig, c.pair);
+		assert_true(end->finished);
 		rig_free(rig);
-		assert_true(end.finished);
 	}
 }
 
