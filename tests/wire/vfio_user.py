@@ -95,8 +95,8 @@ class Client:
 
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.connect(str(path))      # waits for room in the backlog
         self.socket.settimeout(LIMIT)
-        self.socket.connect(str(path))
         self.next = 0
 
     def close(self):
