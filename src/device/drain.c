@@ -50,11 +50,11 @@ uint8_t dev_drain_next(struct dev_drain *drain, struct dev_inbox *inbox, bool *r
 	byte = drain->pos < drain->data ? drain->burst[drain->pos] : 0xff;
 	*ret_ended = false;
 	if (++drain->pos == drain->size) {
-		drain->pos = 0;
-		if (drain->size - drain->data >= VMCI_DG_HEADER_SIZE) {
+		*ret_ended = drain->size - drain->data >= VMCI_DG_HEADER_SIZE;
+		if (*ret_ended)
 			drain->size = DRAIN_SMALL;
-			*ret_ended = true;
-		}
+		drain->data = 0;
+		drain->pos = 0;
 	}
 	return byte;
 }
