@@ -150,7 +150,8 @@ static int ram_store32(void *ctx, uint64_t addr, uint32_t v)
 	return ram_write(ctx, addr, word, sizeof(word));
 }
 
-static int ram_take(void *ctx, const uint64_t *addr, size_t n, unsigned page_shift, struct mem_pages **ret_pages)
+static int ram_take(void *ctx, const uint64_t *addr, size_t n, unsigned page_shift,
+		    struct mem_pages **ret_pages)
 {
 	struct mem_pages *pages;
 
@@ -218,7 +219,8 @@ static int ram_store64(void *ctx, struct mem_pages *pages, size_t off, uint64_t 
 	return 0;
 }
 
-static int ram_spans(void *ctx, struct mem_pages *pages, size_t off, size_t len, struct mem_span *spans, int max)
+static int ram_spans(void *ctx, struct mem_pages *pages, size_t off, size_t len, struct mem_span *spans,
+		     int max)
 {
 	(void)ctx;
 	(void)pages;
@@ -286,7 +288,8 @@ static int32_t port_datagram(void *ctx, const uint8_t *dg, size_t size)
 	CHECK(size >= VMCI_DG_HEADER_SIZE && size <= VMCI_DG_MAX_SIZE);
 	CHECK(h.payload_size == size - VMCI_DG_HEADER_SIZE);
 	CHECK(h.src.context == CID);
-	CHECK(h.dst.context != 0 && h.dst.context != 1 && h.dst.context != CID && h.dst.context != VMCI_INVALID_ID);
+	CHECK(h.dst.context != 0 && h.dst.context != 1 && h.dst.context != CID &&
+	      h.dst.context != VMCI_INVALID_ID);
 	host_acts();
 	return (int32_t)size;
 }
@@ -370,7 +373,8 @@ static uint32_t in32(bool mmio, uint32_t reg)
 static void kick(uint32_t reg, uint32_t addr)
 {
 	uint32_t high = reg == VMCI_REG_DATA_OUT_LOW ? s.dev->out_high : s.dev->in_high;
-	bool possible = dev_space_is_master(&s.dev->space) && !s.dev->config.classic && addr % 4 == 0 && !high;
+	bool possible =
+		dev_space_is_master(&s.dev->space) && !s.dev->config.classic && addr % 4 == 0 && !high;
 
 	s.stored_at = UINT64_MAX;
 	out32(true, reg, addr);

@@ -54,7 +54,8 @@ static int ram_store32(void *ctx, uint64_t addr, uint32_t v)
 	return ram_write(ctx, addr, word, sizeof(word));
 }
 
-static int ram_take(void *ctx, const uint64_t *addr, size_t n, unsigned page_shift, struct mem_pages **ret_pages)
+static int ram_take(void *ctx, const uint64_t *addr, size_t n, unsigned page_shift,
+		    struct mem_pages **ret_pages)
 {
 	struct rig *rig = ctx;
 	struct mem_pages *pages;
@@ -112,7 +113,8 @@ static int ram_store64(void *ctx, struct mem_pages *pages, size_t off, uint64_t 
 	return 0;
 }
 
-static int ram_spans(void *ctx, struct mem_pages *pages, size_t off, size_t len, struct mem_span *spans, int max)
+static int ram_spans(void *ctx, struct mem_pages *pages, size_t off, size_t len, struct mem_span *spans,
+		     int max)
 {
 	size_t room = ((size_t)1 << pages->page_shift) - (off & (((size_t)1 << pages->page_shift) - 1));
 
@@ -474,8 +476,8 @@ int32_t call_link(struct rig *rig, struct vmci_handle handle, uint64_t index)
 	return send_dg(rig, buf, hc_link_build(buf, &link));
 }
 
-int32_t call_alloc(struct rig *rig, struct vmci_handle handle, uint32_t peer, uint32_t flags, uint64_t produce,
-		   uint64_t consume)
+int32_t call_alloc(struct rig *rig, struct vmci_handle handle, uint32_t peer, uint32_t flags,
+		   uint64_t produce, uint64_t consume)
 {
 	static uint8_t list[LIMIT_HYPERCALL_SIZE], buf[LIMIT_HYPERCALL_SIZE];
 	uint64_t n = qp_page_count(produce, consume, rig->dev->page_shift);

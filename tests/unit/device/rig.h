@@ -137,8 +137,8 @@ int32_t call_handle(struct rig *rig, uint32_t rid, struct vmci_handle handle);
 int32_t call_link(struct rig *rig, struct vmci_handle handle, uint64_t index);
 
 /* call_alloc() - QUEUEPAIR_ALLOC with the right number of pages from PAGES_PPN on */
-int32_t call_alloc(struct rig *rig, struct vmci_handle handle, uint32_t peer, uint32_t flags, uint64_t produce,
-		   uint64_t consume);
+int32_t call_alloc(struct rig *rig, struct vmci_handle handle, uint32_t peer, uint32_t flags,
+		   uint64_t produce, uint64_t consume);
 
 /* next_event() - take what waits for the guest as one event (MMIO rigs) */
 struct event next_event(struct rig *rig);

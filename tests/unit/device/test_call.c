@@ -130,9 +130,11 @@ static void test_s4_3_payloads_that_are_too_short(void **state)
 		uint32_t rid;
 		size_t need;
 	} call_of[] = {
-		{ VMCI_HC_RESOURCES_QUERY, 8 },	 { VMCI_HC_SET_NOTIFY_BITMAP, 8 }, { VMCI_HC_DOORBELL_LINK, 16 },
-		{ VMCI_HC_DOORBELL_UNLINK, 8 },	 { VMCI_HC_DOORBELL_NOTIFY, 8 },   { VMCI_HC_EVENT_SUBSCRIBE, 8 },
-		{ VMCI_HC_EVENT_UNSUBSCRIBE, 8 }, { VMCI_HC_QUEUEPAIR_ALLOC, 40 }, { VMCI_HC_QUEUEPAIR_DETACH, 8 },
+		{ VMCI_HC_RESOURCES_QUERY, 8 },	  { VMCI_HC_SET_NOTIFY_BITMAP, 8 },
+		{ VMCI_HC_DOORBELL_LINK, 16 },	  { VMCI_HC_DOORBELL_UNLINK, 8 },
+		{ VMCI_HC_DOORBELL_NOTIFY, 8 },	  { VMCI_HC_EVENT_SUBSCRIBE, 8 },
+		{ VMCI_HC_EVENT_UNSUBSCRIBE, 8 }, { VMCI_HC_QUEUEPAIR_ALLOC, 40 },
+		{ VMCI_HC_QUEUEPAIR_DETACH, 8 },
 	};
 
 	for (size_t i = 0; i < sizeof(call_of) / sizeof(call_of[0]); i++)
@@ -145,7 +147,8 @@ static void test_s11_payload_may_be_longer(void **state)
 	struct rig *rig = *state;
 	uint8_t buf[64] = { 0 };
 
-	make_dg(buf, handle_make(0, VMCI_HC_SET_NOTIFY_BITMAP), handle_make(VMCI_INVALID_ID, VMCI_INVALID_ID), 40, 1);
+	make_dg(buf, handle_make(0, VMCI_HC_SET_NOTIFY_BITMAP), handle_make(VMCI_INVALID_ID, VMCI_INVALID_ID),
+		40, 1);
 	put_le32(buf + 24, BITMAP_PPN);
 	assert_int_equal(send_dg(rig, buf, 40), 0);
 }
@@ -169,9 +172,12 @@ static void test_s4_3_doorbell_notify_goes_to_its_context(void **state)
 	assert_true(handle_is_equal(rig->doorbell, handle_make(2, 2000)));
 	assert_int_equal(call_handle(rig, VMCI_HC_DOORBELL_NOTIFY, handle_make(CID + 1, 2000)), 0);
 	assert_int_equal(rig->doorbells, 2);
-	assert_int_equal(call_handle(rig, VMCI_HC_DOORBELL_NOTIFY, handle_make(CID, 2000)), VMCI_ERROR_NOT_FOUND);
-	assert_int_equal(call_handle(rig, VMCI_HC_DOORBELL_NOTIFY, handle_make(0, 2000)), VMCI_ERROR_NOT_FOUND);
-	assert_int_equal(call_handle(rig, VMCI_HC_DOORBELL_NOTIFY, handle_make(1, 2000)), VMCI_ERROR_NOT_FOUND);
+	assert_int_equal(call_handle(rig, VMCI_HC_DOORBELL_NOTIFY, handle_make(CID, 2000)),
+			 VMCI_ERROR_NOT_FOUND);
+	assert_int_equal(call_handle(rig, VMCI_HC_DOORBELL_NOTIFY, handle_make(0, 2000)),
+			 VMCI_ERROR_NOT_FOUND);
+	assert_int_equal(call_handle(rig, VMCI_HC_DOORBELL_NOTIFY, handle_make(1, 2000)),
+			 VMCI_ERROR_NOT_FOUND);
 	assert_int_equal(call_handle(rig, VMCI_HC_DOORBELL_NOTIFY, handle_make(VMCI_INVALID_ID, 1)),
 			 VMCI_ERROR_INVALID_ARGS);
 	assert_int_equal(call_handle(rig, VMCI_HC_DOORBELL_NOTIFY, handle_make(2, VMCI_INVALID_ID)),
@@ -179,7 +185,8 @@ static void test_s4_3_doorbell_notify_goes_to_its_context(void **state)
 	assert_int_equal(rig->doorbells, 2);
 }
 
-#define BOTH(f) { #f " (DMA)", f, setup_mmio, teardown, NULL }, { #f " (ports)", f, setup_ports, teardown, NULL }
+#define ON(path, f) { #f " (" #path ")", f, setup_##path, teardown, NULL }
+#define BOTH(f) ON(mmio, f), ON(ports, f)
 
 int main(void)
 {

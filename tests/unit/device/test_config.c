@@ -61,8 +61,8 @@ static void test_vu10_bars_are_sized_by_all_ones(void **state)
 	static const struct {
 		unsigned off;
 		uint32_t size;
-	} bar[] = { { 0x10, 0xffffffc1 }, { 0x14, 0xfffc0004 }, { 0x18, 0xffffffff }, { 0x1c, 0 }, { 0x20, 0 },
-		    { 0x24, 0 } };
+	} bar[] = { { 0x10, 0xffffffc1 }, { 0x14, 0xfffc0004 }, { 0x18, 0xffffffff },
+		    { 0x1c, 0 },	  { 0x20, 0 },		{ 0x24, 0 } };
 	struct rig *rig = *state;
 
 	for (size_t i = 0; i < sizeof(bar) / sizeof(bar[0]); i++) {
@@ -102,7 +102,9 @@ static void test_vu8_read_only_fields_stay(void **state)
 {
 	struct rig *rig = *state;
 	uint8_t before[256], ones[256], after[256];
-	static const uint8_t writable[][2] = { { 0x04, 2 }, { 0x0c, 2 }, { 0x10, 12 }, { 0x3c, 1 }, { 0x5a, 2 } };
+	static const uint8_t writable[][2] = {
+		{ 0x04, 2 }, { 0x0c, 2 }, { 0x10, 12 }, { 0x3c, 1 }, { 0x5a, 2 }
+	};
 
 	memset(ones, 0xff, sizeof(ones));
 	dev_config_read(rig->dev, 0, before, sizeof(before));

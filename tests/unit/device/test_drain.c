@@ -32,8 +32,9 @@ static bool give(struct expected *e, size_t size)
 
 static size_t random_size(struct expected *e)
 {
-	static const size_t edge[] = { 24, 25, 31, 32, 48, 56, 4048, 4064, 4072, 4073, 4080, 4088, 4096, 4097, 4104,
-				       8192, 65536, 69600, 69608, 69609, 69624, 69625, 69632 };
+	static const size_t edge[] = { 24,    25,    31,    32,	   48,	  56,	 4048, 4064,
+				       4072,  4073,  4080,  4088,  4096,  4097,	 4104, 8192,
+				       65536, 69600, 69608, 69609, 69624, 69625, 69632 };
 	unsigned kind = next_random(e) % 8;
 
 	if (kind == 0)
@@ -179,7 +180,8 @@ static void test_s3_5_largest_datagram_fills_a_large_burst(void **state)
 
 	assert_true(give(e, 69632));
 	assert_int_equal(drain_all(e), 1);
-	assert_int_equal(e->driver.bytes, 2 * 69632);	/* nothing was left, so another burst of the same size */
+	/* Nothing was left of the burst, so there was another of the same size. */
+	assert_int_equal(e->driver.bytes, 2 * 69632);
 }
 
 static void test_s3_5_large_burst_carries_more_whole_datagrams(void **state)
@@ -320,7 +322,8 @@ static void test_s3_5_every_size_around_the_edges(void **state)
 	static const size_t around[] = { 4096, 8192, 69632 };
 
 	for (size_t i = 0; i < 3; i++)
-		for (size_t size = around[i] - 40; size <= around[i] + 40 && size <= VMCI_DG_MAX_SIZE; size++) {
+		for (size_t size = around[i] - 40; size <= around[i] + 40 && size <= VMCI_DG_MAX_SIZE;
+		     size++) {
 			struct expected *e = expect(rig);
 
 			assert_true(give(e, 24 + size % 64));

@@ -163,8 +163,8 @@ static void test_random_sends(void **state)
 
 		for (size_t j = 24; j < size; j++)
 			dg[j] = any() % 3 ? 0 : (uint8_t)any();
-		dg_build(dg, handle_make(context[any() % 8], any() % 18), handle_make(context[any() % 8], any() % 4),
-			 any() % 10 ? size - 24 : any());
+		dg_build(dg, handle_make(context[any() % 8], any() % 18),
+			 handle_make(context[any() % 8], any() % 4), any() % 10 ? size - 24 : any());
 		if (any() % 2)
 			put_le64(dg + 56, any() % 8);
 		send_dma(rig, dg, size);

@@ -38,7 +38,13 @@ static int32_t request(struct rig *rig, const struct request *r)
 
 /* What the checks start from: 2 + 1 data pages. */
 static const struct request good = {
-	.handle = { CID, 2000 }, .peer = 2, .produce = 8192, .consume = 4096, .count = 5, .entries = 5, .width = 4,
+	.handle = { CID, 2000 },
+	.peer = 2,
+	.produce = 8192,
+	.consume = 4096,
+	.count = 5,
+	.entries = 5,
+	.width = 4,
 };
 
 /* --- Creating -------------------------------------------------------------------------------- */
@@ -152,7 +158,8 @@ static void test_s7_1_one_direction_may_be_empty(void **state)
 
 	assert_int_equal(call_alloc(rig, mine, 2, 0, 1, 0), VMCI_SUCCESS_QUEUEPAIR_CREATE);
 	assert_int_equal(rig->pages_taken, 3);
-	assert_int_equal(call_alloc(rig, handle_make(CID, 2001), 2, 0, 0, 4097), VMCI_SUCCESS_QUEUEPAIR_CREATE);
+	assert_int_equal(call_alloc(rig, handle_make(CID, 2001), 2, 0, 0, 4097),
+			 VMCI_SUCCESS_QUEUEPAIR_CREATE);
 	assert_int_equal(rig->pages_taken, 3 + 4);
 }
 
@@ -160,13 +167,16 @@ static void test_s7_3_who_may_name_and_be_named(void **state)
 {
 	struct rig *rig = *state;
 
-	assert_int_equal(call_alloc(rig, mine, VMCI_INVALID_ID, 0, 4096, 4096), VMCI_SUCCESS_QUEUEPAIR_CREATE);
-	assert_int_equal(call_alloc(rig, handle_make(2, 9000), 2, 0, 4096, 4096), VMCI_SUCCESS_QUEUEPAIR_CREATE);
+	assert_int_equal(call_alloc(rig, mine, VMCI_INVALID_ID, 0, 4096, 4096),
+			 VMCI_SUCCESS_QUEUEPAIR_CREATE);
+	assert_int_equal(call_alloc(rig, handle_make(2, 9000), 2, 0, 4096, 4096),
+			 VMCI_SUCCESS_QUEUEPAIR_CREATE);
 }
 
 static void test_s7_3_esx_flags_are_taken(void **state)
 {
-	assert_int_equal(call_alloc(*state, mine, 2, VMCI_QP_NONBLOCK, 4096, 4096), VMCI_SUCCESS_QUEUEPAIR_CREATE);
+	assert_int_equal(call_alloc(*state, mine, 2, VMCI_QP_NONBLOCK, 4096, 4096),
+			 VMCI_SUCCESS_QUEUEPAIR_CREATE);
 	assert_int_equal(call_alloc(*state, handle_make(CID, 2001), 2, VMCI_QP_PINNED, 16384, 16384),
 			 VMCI_SUCCESS_QUEUEPAIR_CREATE);
 }
@@ -175,7 +185,8 @@ static void test_s7_4_already_attached(void **state)
 {
 	assert_int_equal(request(*state, &good), VMCI_SUCCESS_QUEUEPAIR_CREATE);
 	assert_int_equal(request(*state, &good), VMCI_ERROR_ALREADY_EXISTS);
-	assert_int_equal(call_alloc(*state, mine, 2, VMCI_QP_ATTACH_ONLY, 8192, 4096), VMCI_ERROR_ALREADY_EXISTS);
+	assert_int_equal(call_alloc(*state, mine, 2, VMCI_QP_ATTACH_ONLY, 8192, 4096),
+			 VMCI_ERROR_ALREADY_EXISTS);
 }
 
 static void test_bad_pages_leave_nothing_behind(void **state)
@@ -254,7 +265,8 @@ static void test_s7_6_quota_counts_all_pairs(void **state)
 	assert_int_equal(call_alloc(rig, handle_make(CID, 64), 2, 0, 1, 0), VMCI_ERROR_NO_RESOURCES);
 	assert_int_equal(call_handle(rig, VMCI_HC_QUEUEPAIR_DETACH, handle_make(CID, 7)), 0);
 	assert_int_equal(call_alloc(rig, handle_make(CID, 64), 2, 0, mib, mib + 1), VMCI_ERROR_NO_RESOURCES);
-	assert_int_equal(call_alloc(rig, handle_make(CID, 64), 2, 0, mib, mib), VMCI_SUCCESS_QUEUEPAIR_CREATE);
+	assert_int_equal(call_alloc(rig, handle_make(CID, 64), 2, 0, mib, mib),
+			 VMCI_SUCCESS_QUEUEPAIR_CREATE);
 }
 
 static void test_s7_6_refused_pair_does_not_count(void **state)
@@ -273,7 +285,8 @@ static void test_s7_6_number_of_pairs(void **state)
 	struct vmci_handle handle;
 
 	for (uint32_t i = 0; i < LIMIT_QUEUE_PAIRS - 1; i++)
-		assert_int_equal(call_alloc(rig, handle_make(CID, i), 2, 0, 1, 1), VMCI_SUCCESS_QUEUEPAIR_CREATE);
+		assert_int_equal(call_alloc(rig, handle_make(CID, i), 2, 0, 1, 1),
+				 VMCI_SUCCESS_QUEUEPAIR_CREATE);
 	assert_int_equal(dev_qp_create(rig->dev, 1, 1, &owner_a, &handle), VMCI_SUCCESS_QUEUEPAIR_CREATE);
 	assert_int_equal(dev_qp_create(rig->dev, 1, 1, &owner_a, &handle), VMCI_ERROR_NO_RESOURCES);
 	assert_int_equal(call_alloc(rig, handle_make(CID, 99999), 2, 0, 1, 1), VMCI_ERROR_NO_RESOURCES);

@@ -48,7 +48,8 @@ static void test_s7_4_host_attach_refusals(void **state)
 
 static void test_s7_3_host_may_attach_to_a_pair_for_anybody(void **state)
 {
-	assert_int_equal(call_alloc(*state, mine, VMCI_INVALID_ID, 0, 4096, 4096), VMCI_SUCCESS_QUEUEPAIR_CREATE);
+	assert_int_equal(call_alloc(*state, mine, VMCI_INVALID_ID, 0, 4096, 4096),
+			 VMCI_SUCCESS_QUEUEPAIR_CREATE);
 	assert_int_equal(dev_qp_attach(((struct rig *)*state)->dev, mine, 4096, 4096, &owner_a),
 			 VMCI_SUCCESS_QUEUEPAIR_ATTACH);
 }
@@ -97,7 +98,8 @@ static void test_s7_3_host_made_pair(void **state)
 	assert_int_equal(handle.context, 2);
 	assert_true(handle.resource >= VMCI_RID_FIRST_DYNAMIC);
 	assert_int_equal(dev_qp_map(rig->dev, handle, &qp), VMCI_ERROR_QUEUEPAIR_NOT_READY);
-	assert_int_equal(call_alloc(rig, handle, 2, VMCI_QP_ATTACH_ONLY, 8192, 4096), VMCI_SUCCESS_QUEUEPAIR_ATTACH);
+	assert_int_equal(call_alloc(rig, handle, 2, VMCI_QP_ATTACH_ONLY, 8192, 4096),
+			 VMCI_SUCCESS_QUEUEPAIR_ATTACH);
 	assert_int_equal(rig->attached, 1);
 	assert_ptr_equal(rig->owner, &owner_a);
 	assert_int_equal(rig->dev->inbox.count, 0);	/* the host made it: no event for the guest */
@@ -112,7 +114,8 @@ static void test_s7_3_guest_may_attach_without_attach_only(void **state)
 	struct rig *rig = *state;
 	struct vmci_handle handle = host_makes(rig, 4096, 4096);
 
-	assert_int_equal(call_alloc(rig, handle, 2, VMCI_QP_NONBLOCK, 4096, 4096), VMCI_SUCCESS_QUEUEPAIR_ATTACH);
+	assert_int_equal(call_alloc(rig, handle, 2, VMCI_QP_NONBLOCK, 4096, 4096),
+			 VMCI_SUCCESS_QUEUEPAIR_ATTACH);
 }
 
 static void test_s7_4_guest_attach_mismatch(void **state)
@@ -180,7 +183,8 @@ static void test_host_create_checks_its_arguments(void **state)
 	assert_int_equal(dev_qp_create(rig->dev, 0, 0, &owner_a, &h), VMCI_ERROR_INVALID_ARGS);
 	assert_int_equal(dev_qp_create(rig->dev, 1, 0, NULL, &h), VMCI_ERROR_INVALID_ARGS);
 	assert_int_equal(dev_qp_create(rig->dev, UINT64_MAX, 1, &owner_a, &h), VMCI_ERROR_NO_RESOURCES);
-	assert_int_equal(dev_qp_create(rig->dev, LIMIT_QUEUE_MEMORY, 1, &owner_a, &h), VMCI_ERROR_NO_RESOURCES);
+	assert_int_equal(dev_qp_create(rig->dev, LIMIT_QUEUE_MEMORY, 1, &owner_a, &h),
+			 VMCI_ERROR_NO_RESOURCES);
 	assert_true(handle_is_equal(h, handle_make(7, 7)));
 }
 
@@ -340,7 +344,8 @@ static void test_s9_2_detach_events_beyond_the_queue_follow_when_there_is_room(v
 	memset(told, 0, sizeof(told));
 	told_count = 0;
 	for (uint32_t i = 0; i < MANY; i++) {
-		assert_int_equal(call_alloc(rig, handle_make(CID, i), 2, 0, 1, 1), VMCI_SUCCESS_QUEUEPAIR_CREATE);
+		assert_int_equal(call_alloc(rig, handle_make(CID, i), 2, 0, 1, 1),
+				 VMCI_SUCCESS_QUEUEPAIR_CREATE);
 		assert_int_equal(dev_qp_attach(rig->dev, handle_make(CID, i), 1, 1, &owner_a),
 				 VMCI_SUCCESS_QUEUEPAIR_ATTACH);
 		receive_dma(rig);

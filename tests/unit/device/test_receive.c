@@ -239,7 +239,8 @@ static void test_s3_6_bad_buffers_are_completed_and_lose_nothing(void **state)
 		kick(rig, at);
 		if (bad[i].element[1] != UINT64_MAX) {
 			assert_int_equal(get_le32(rig->ram + at), 1);
-			assert_int_equal(get_le64(rig->ram + at + 16), (uint64_t)(int64_t)VMCI_ERROR_INVALID_ARGS);
+			assert_int_equal(get_le64(rig->ram + at + 16),
+					 (uint64_t)(int64_t)VMCI_ERROR_INVALID_ARGS);
 			assert_int_equal(rig->dev->inbox.count, 1);
 		} else {
 			/* All of the address space may be named, if what is used of it is memory. */

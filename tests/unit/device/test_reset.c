@@ -16,7 +16,8 @@ static struct vmci_handle fill(struct rig *rig)
 	assert_int_equal(call_link(rig, bell, 7), 0);
 	assert_int_equal(call_alloc(rig, pair, 2, 0, 4096, 4096), VMCI_SUCCESS_QUEUEPAIR_CREATE);
 	assert_int_equal(dev_qp_attach(rig->dev, pair, 4096, 4096, &owner), VMCI_SUCCESS_QUEUEPAIR_ATTACH);
-	assert_int_equal(call_alloc(rig, handle_make(CID, 2001), 2, 0, 8192, 0), VMCI_SUCCESS_QUEUEPAIR_CREATE);
+	assert_int_equal(call_alloc(rig, handle_make(CID, 2001), 2, 0, 8192, 0),
+			 VMCI_SUCCESS_QUEUEPAIR_CREATE);
 	assert_int_equal(dev_qp_create(rig->dev, 4096, 4096, &owner, &handle), VMCI_SUCCESS_QUEUEPAIR_CREATE);
 	assert_int_equal(call_alloc(rig, handle, 2, 1, 4096, 4096), VMCI_SUCCESS_QUEUEPAIR_ATTACH);
 	assert_int_equal(dev_qp_create(rig->dev, 4096, 4096, &owner, &handle), VMCI_SUCCESS_QUEUEPAIR_CREATE);
@@ -176,7 +177,8 @@ static void test_s2_3_port_detaches_other_pairs_during_a_reset(void **state)
 
 	rig_probe(rig);
 	for (size_t i = 0; i < 64; i++)
-		assert_int_equal(dev_qp_create(rig->dev, 1, 1, &owner, &all[i]), VMCI_SUCCESS_QUEUEPAIR_CREATE);
+		assert_int_equal(dev_qp_create(rig->dev, 1, 1, &owner, &all[i]),
+				 VMCI_SUCCESS_QUEUEPAIR_CREATE);
 	for (size_t i = 0; i < 64; i += 2)
 		assert_int_equal(call_alloc(rig, all[i], 2, 1, 1, 1), VMCI_SUCCESS_QUEUEPAIR_ATTACH);
 	rig->on_gone = detach_all;
@@ -193,7 +195,8 @@ static void test_s11_old_handles_can_be_used_again_after_kexec(void **state)
 		rig_probe(rig);
 		assert_int_equal(call_link(rig, bell, 7), 0);
 		assert_int_equal(call_alloc(rig, pair, 2, 0, 4096, 4096), VMCI_SUCCESS_QUEUEPAIR_CREATE);
-		assert_int_equal(dev_qp_attach(rig->dev, pair, 4096, 4096, &owner), VMCI_SUCCESS_QUEUEPAIR_ATTACH);
+		assert_int_equal(dev_qp_attach(rig->dev, pair, 4096, 4096, &owner),
+				 VMCI_SUCCESS_QUEUEPAIR_ATTACH);
 	}
 	assert_int_equal(rig->taken, 1);
 	assert_int_equal(rig->gone, 19);

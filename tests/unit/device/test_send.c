@@ -48,8 +48,9 @@ static void test_t2_2_source_is_replaced_towards_the_hypervisor_too(void **state
 {
 	struct rig *rig = *state;
 
-	assert_int_equal(send_to(rig, handle_make(0, VMCI_HC_GET_CONTEXT_ID), handle_make(VMCI_INVALID_ID, 1), 24),
-			 CID);
+	assert_int_equal(
+		send_to(rig, handle_make(0, VMCI_HC_GET_CONTEXT_ID), handle_make(VMCI_INVALID_ID, 1), 24),
+		CID);
 	assert_int_equal(send_to(rig, handle_make(0, VMCI_HC_GET_CONTEXT_ID), self, 24), CID);
 }
 
@@ -83,7 +84,8 @@ static void test_t2_2_routes(void **state)
 	struct rig *rig = *state;
 
 	assert_int_equal(send_to(rig, handle_make(VMCI_INVALID_ID, 1), self, 56), VMCI_ERROR_INVALID_ARGS);
-	assert_int_equal(send_to(rig, handle_make(VMCI_CID_WELL_KNOWN, 1), self, 56), VMCI_ERROR_DST_UNREACHABLE);
+	assert_int_equal(send_to(rig, handle_make(VMCI_CID_WELL_KNOWN, 1), self, 56),
+			 VMCI_ERROR_DST_UNREACHABLE);
 	assert_int_equal(rig->datagrams, 0);
 	assert_int_equal(send_to(rig, handle_make(CID + 1, 1), self, 56), 56);
 	assert_int_equal(send_to(rig, handle_make(3, 1), self, 56), 56);
@@ -469,7 +471,8 @@ static void test_share_off_is_not_suspected_later(void **state)
 
 #define M(f) cmocka_unit_test_setup_teardown(f, setup_mmio, teardown)
 #define P(f) cmocka_unit_test_setup_teardown(f, setup_ports, teardown)
-#define BOTH(f) { #f " (DMA)", f, setup_mmio, teardown, NULL }, { #f " (ports)", f, setup_ports, teardown, NULL }
+#define ON(path, f) { #f " (" #path ")", f, setup_##path, teardown, NULL }
+#define BOTH(f) ON(mmio, f), ON(ports, f)
 
 int main(void)
 {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What drivers do to the device, word for word: VMCI reference, 12. Each transcript is a text, one step
- * a line; numbers are hexadecimal:
+ * What drivers do to the device, word for word: VMCI reference, 12. Each transcript is a text, one
+ * step a line; numbers are hexadecimal:
  *
  *	config OFF = VALUE		16-bit write to config space
  *	R REG & MASK = VALUE		32-bit register read, and what is required of it
  *	W REG = VALUE			32-bit register write
- *	HC RESULT : WORDS		send the datagram of these words (8 digits: u32, 16: u64) on the driver's
- *					path, reading the result as the driver does
+ *	HC RESULT : WORDS		send the datagram of these words (8 digits: u32, 16: u64) on the
+ *					driver's path, reading the result as the driver does
  *	deliver SIZE			the host sends a datagram to the guest
  *	ring CONTEXT RESOURCE		the host rings a doorbell
  *	attach CONTEXT RESOURCE SIZE	the host attaches to a queue pair with equal rings
@@ -214,8 +214,8 @@ static const char *const linux_mmio[] = {
 	HC_CID,
 	/* 12.5, exclusive: vector 0, receive, vector 2 */
 	"deliver 38", "irq 0 1", "receive 1", "irq 2 1", "irq 0 0",
-	"deliver 11000", "deliver 38", "irq 0 2", "receive 2", "irq 2 2",	/* no room for a marker: a second one */
-	"irq 0 1",		/* said because there was more; the driver had asked on its own */
+	/* The first fills the area, so there is no marker, and the driver asks again without being told. */
+	"deliver 11000", "deliver 38", "irq 0 2", "receive 2", "irq 2 2", "irq 0 1",
 	HC_LINK, "ring 4d 800", "irq 1 1", "byte 10005 = 1",
 	CONTROL_PACKET("0000004d"), HYPERVISOR_PACKET,
 	HC_ALLOC, "pages 4", "attach 4d 900 1000", "irq 0 1", "receive 1",

@@ -13,7 +13,8 @@
 
 static void test_s3_1_layout(void **state)
 {
-	static const uint8_t wire[24] = { 2, 0, 0, 0, 1, 0, 0, 0, 77, 0, 0, 0, 0x10, 0x27, 0, 0, 0x20, 1, 0, 0, 0, 0, 0, 0 };
+	static const uint8_t wire[24] = { 2,	0,    0, 0, 1,	  0, 0, 0, 77, 0, 0, 0,
+					  0x10, 0x27, 0, 0, 0x20, 1, 0, 0, 0,  0, 0, 0 };
 	uint8_t buf[26];
 	struct dg_header h;
 
