@@ -84,8 +84,11 @@ static void use_pages(struct world *w, unsigned what, unsigned slot, uint64_t v)
 		n = w->mem.ops->spans(w->mem.ctx, w->taken[slot], off, 1 + (v & 0x1fff), spans, 3);
 		check(n == -EFAULT || (n >= 1 && n <= 3));
 		for (int i = 0; i < n; i++)
-			for (size_t at = 0; at < spans[i].len; at++)
-				check(((volatile uint8_t *)spans[i].base)[at] == MARK || w->is_written || w->is_truncated);
+			for (size_t at = 0; at < spans[i].len; at++) {
+				uint8_t byte = ((volatile uint8_t *)spans[i].base)[at];
+
+				check(byte == MARK || w->is_written || w->is_truncated);
+			}
 	}
 }
 

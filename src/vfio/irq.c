@@ -8,9 +8,9 @@
  *
  * An index is active from its first SET_IRQS until it is disabled (NONE|TRIGGER with count 0). QEMU activates
  * MSI-X with a de-assign of vector 0, at a time when there is no eventfd yet, and gives eventfds one by one as
- * the guest unmasks vectors (reference, 7.1). A vector that got an eventfd since the index became active is *ready*, and
- * stays so when the eventfd is taken away. That tells how many vectors the driver uses: if only vector 0 is
- * ready, the driver runs all causes over it and reads the cause register.
+ * the guest unmasks vectors (reference, 7.1). A vector that got an eventfd since the index became active is
+ * *ready*, and stays so when the eventfd is taken away. That tells how many vectors the driver uses: if only
+ * vector 0 is ready, the driver runs all causes over it and reads the cause register.
  *
  * INTx is a level, and an eventfd is an edge. States of the line, as (asserted, masked):
  *

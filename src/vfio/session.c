@@ -636,8 +636,9 @@ static void receive(struct vus_session *s)
 		memcpy(fds, CMSG_DATA(cmsg), bytes);
 		keep_fds(s, fds, bytes / sizeof(int));
 	}
+	/* The kernel drops, too, what would be more than RLIMIT_NOFILE. */
 	if (msg.msg_flags & MSG_CTRUNC)
-		end(s, -EPROTO, "more than %u fds with one message", LIMIT_VFIO_FDS);
+		end(s, -EPROTO, "more than %u fds with one message, or than this process may have", LIMIT_VFIO_FDS);
 	else if (!n)
 		end(s, 1, s->in_end ? "the client has gone in the middle of a message" : "the client has gone");
 }

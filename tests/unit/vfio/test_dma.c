@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/memfd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -719,6 +720,42 @@ static void test_sigbus_of_others_has_its_default_effect(void **state)
 	close(fd);
 }
 
+static void test_s6_4_huge_pages(void **state)
+{
+	const size_t huge = 2 << 20;
+	struct table *t = *state;
+	int fd = memfd_create("guest-huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
+	uint64_t addr = huge, v;
+	struct mem_pages *pages;
+
+	use_our_handler();
+	if (fd < 0 || ftruncate(fd, (off_t)(2 * huge)) < 0 || fallocate(fd, 0, 0, (off_t)(2 * huge)) < 0) {
+		close(fd);
+		skip();
+	}
+	/* Pieces of 4 KiB; the file is mapped in whole pages of its own. */
+	assert_int_equal(rig_map(t->dma, 0, huge + PAGE, 0, RW, fd), 0);
+	assert_int_equal(rig_mapped("guest-huge"), 2 * huge);
+	assert_int_equal(rig_map(t->dma, 0x40000000, PAGE, 5 * PAGE, RW, fd), 0);
+	assert_int_equal(mem_write(t, 5 * PAGE, "huge", 4), 0);
+	assert_int_equal(byte_at(t, 0x40000000 + 3), 'e');
+	assert_int_equal(take(t, &addr, 1, 12, &pages), 0);
+	assert_int_equal(store(t, pages, 8, 77), 0);
+	/* Back to the first page; then away with all of it. */
+	assert_int_equal(vus_dma_unmap(t->dma, 0, huge + PAGE), 0);
+	assert_int_equal(rig_mapped("guest-huge"), huge);
+	assert_int_equal(byte_at(t, 0x40000000 + 3), 'e');
+	assert_int_equal(rig_map(t->dma, 0, 2 * huge, 0, RW, fd), 0);
+	assert_int_equal(load(t, pages, 8, &v), 0);
+	assert_int_equal(v, 77);
+	assert_int_equal(ftruncate(fd, 0), 0);
+	load(t, pages, 8, &v);
+	assert_true(vus_dma_is_lost(t->dma));
+	assert_int_equal(load(t, pages, 8, &v), -EFAULT);
+	drop(t, pages);
+	close(fd);
+}
+
 static void test_s6_3_share_off_is_suspected_when_ram_is_zero(void **state)
 {
 	struct table *t = *state;
@@ -908,6 +945,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_pages_follow_a_mapping_that_moves, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s6_4_truncated_memory_is_survived, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s6_4_truncation_seen_by_read_and_write, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_s6_4_huge_pages, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sigbus_of_others_has_its_default_effect, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s6_3_share_off_is_suspected_when_ram_is_zero, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s6_3_share_off_is_decided_before_our_own_writes, setup,

@@ -149,7 +149,8 @@ static void test_s3_1_capabilities(void **state)
 	/* Lenient about keys and types ... */
 	assert_int_equal(parse_caps(" {\"x\":[1,{}],\"capabilities\":{\"max_msg_fds\":0,\"y\":null}} ", &caps), 0);
 	assert_int_equal(caps.max_msg_fds, 0);
-	assert_int_equal(parse_caps("{\"capabilities\":{\"max_msg_fds\":\"16\",\"max_data_xfer_size\":1.5}}", &caps), 0);
+	assert_int_equal(parse_caps("{\"capabilities\":{\"max_msg_fds\":\"16\",\"max_data_xfer_size\":1.5}}",
+				    &caps), 0);
 	assert_int_equal(caps.max_msg_fds, 1);
 	assert_int_equal(caps.max_xfer, 1048576);
 	assert_int_equal(parse_caps("{\"capabilities\":{\"max_msg_fds\":-1}}", &caps), 0);

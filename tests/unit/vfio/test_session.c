@@ -635,8 +635,8 @@ static void test_s0_13_reset_keeps_maps_and_eventfds(void **state)
 	struct rig *rig = *state;
 	int fd = rig_memfd(1, 1, true), event = rig_eventfd();
 
-	assert_int_equal(rig_call(rig, VUS_CMD_DMA_MAP, body, rig_body_map(body, 32, 3, 0, 0, PAGE), &fd, 1, reply, &len),
-			 0);
+	assert_int_equal(rig_call(rig, VUS_CMD_DMA_MAP, body, rig_body_map(body, 32, 3, 0, 0, PAGE), &fd, 1, reply,
+				  &len), 0);
 	assert_int_equal(rig_call(rig, VUS_CMD_SET_IRQS, body, rig_body_irqs(body, 20, 0x24, 2, 0, 1), &event, 1, reply,
 				  &len), 0);
 	assert_int_equal(call(rig, VUS_CMD_RESET, 0), 0);
@@ -865,7 +865,7 @@ static void test_s12_1_every_split_in_two(void **state)
 		rig_desc(&desc);
 		rig = rig_new(&desc);
 		total = make_life(rig, buf, pieces, &n);
-		/* Whole messages, one sendmsg() each; the one that @split falls into, two. Handled only there and at the end. */
+		/* One sendmsg() for each message, two for that which @split falls into; handled there and at the end. */
 		for (size_t i = 0; i < n; i++) {
 			size_t first = pieces[i].len;
 
