@@ -216,6 +216,11 @@ bool dev_is_active(const struct dev *dev)
 	return (dev->acked & VMCI_CAP_DATAGRAM) && dev->intr.enabled;
 }
 
+bool dev_is_drained(const struct dev *dev)
+{
+	return !dev->inbox.count && !dev->pairs.owed_first;
+}
+
 int32_t dev_queue(struct dev *dev, const uint8_t *dg, size_t size)
 {
 	int32_t r;

@@ -156,6 +156,9 @@ uint32_t dev_cid(const struct dev *dev);
 /* dev_is_active() - did a driver set up the device (CAPS, interrupts enabled), and not reset it since? */
 bool dev_is_active(const struct dev *dev);
 
+/* dev_is_drained() - has the guest fetched everything that was queued for it, or is there no driver? */
+bool dev_is_drained(const struct dev *dev);
+
 /**
  * dev_deliver() - queue a datagram for the guest, and interrupt it
  * @dg:   header and payload; the destination context must be the guest's

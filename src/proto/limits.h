@@ -38,14 +38,11 @@
 #define LIMIT_RING_DEFAULT 262144u
 #define LIMIT_RING_LEGACY 65536u	/* proposed after a fallback to the legacy handshake */
 
-/* A server's child that saw a REQUEST and no OFFER is dropped after this (reference, 6.4). */
+/* A server's child that saw a REQUEST and no OFFER is dropped after this (transport reference, 6.4). */
 #define LIMIT_PENDING_NS 1000000000ull
 
-/* A connect from the host fails with a time-out after this (reference, 5). */
+/* A connect from the host fails with a time-out after this (transport reference, 5). */
 #define LIMIT_CONNECT_NS 2000000000ull
-
-/* Immediate tries for a notification that found the guest's queue full (reference, 9.1). */
-#define LIMIT_NOTIFY_TRIES 10u
 
 /* Bytes that one stream may move in one turn before the next stream has its turn. */
 #define LIMIT_TURN_BYTES 131072u
@@ -116,6 +113,12 @@
 
 /* A program that connects to a hybrid socket says where to within this time: it is on the same machine. */
 #define LIMIT_HELLO_USEC 5000000ull
+
+/* A guest gets this long to fetch the news that its streams have ended, when the device is told to end. */
+#define LIMIT_FAREWELL_NS 500000000ull
+
+/* Programs get this long to read what a guest wrote last, when the device is told to end. */
+#define LIMIT_LINGER_USEC 10000000ull
 
 /* Connections at one hybrid socket: every stream, as many that drain, and some that have not spoken yet. */
 #define LIMIT_HYBRID_ENDS (2u * LIMIT_STREAMS + 256u)

@@ -100,7 +100,7 @@ struct stream_ports {
  * @legacy:      speak only the legacy handshake (tests, and peers known to be old)
  * @ring_size:   ring size to propose, and to answer to proposals out of our limits
  * @spin_ns:     how long the owner of the event loop goes on calling streams_poll() after a ring ran empty,
- *               before the peer is asked to notify us; 0: at once
+ *               before the peer is asked to notify us, at the most; 0: at once
  * @log_level:   lines above this level are not made
  */
 struct stream_config {

@@ -68,6 +68,8 @@ enum stream_state {
  * @unpublished:   bytes are in our ring that the peer was not shown: the header's page was not mapped
  * @gen_p, @gen_c: times the produce and the consume ring wrapped (8.4)
  * @hot_until:     when to stop polling
+ * @spin_ns:       how long to poll after bytes moved: config.spin_ns, or less where that was in vain
+ * @active_at:     when bytes moved last
  */
 struct stream {
 	struct streams *t;
@@ -82,6 +84,8 @@ struct stream {
 	uint32_t size;
 	uint64_t deadline;
 	uint64_t hot_until;
+	uint64_t spin_ns;
+	uint64_t active_at;
 	uint64_t gen_p;
 	uint64_t gen_c;
 	unsigned on;

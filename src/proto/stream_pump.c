@@ -32,6 +32,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A quiet stream is polled for this part of the full time. */
+#define SPIN_SHRINK_MAX 16
+
 static void full_barrier(void)
 {
 	atomic_thread_fence(memory_order_seq_cst);
@@ -361,6 +364,22 @@ static void give_up(struct stream *s, int error)
 	stream_reset(s, "ring index out of range");
 }
 
+/*
+ * Bytes moved: poll for a while. A stream whose last wait was worth it is waited for in full; for one that
+ * came later than that, the wait is halved each time, so that a quiet stream costs next to nothing.
+ */
+static void stay_hot(struct stream *s, uint64_t now)
+{
+	uint64_t full = s->t->config.spin_ns;
+
+	if (now - s->active_at <= full)
+		s->spin_ns = full;
+	else if (s->spin_ns / 2 >= full / SPIN_SHRINK_MAX)
+		s->spin_ns /= 2;
+	s->active_at = now;
+	s->hot_until = now + s->spin_ns;
+}
+
 void pump_run(struct stream *s)
 {
 	struct streams *t = s->t;
@@ -386,7 +405,7 @@ void pump_run(struct stream *s)
 	}
 	if (out == 0) {
 		if (hot && moved)
-			s->hot_until = t->ports.now(t->ports.ctx) + t->config.spin_ns;
+			stay_hot(s, t->ports.now(t->ports.ctx));
 		if (hot && (moved || s->on & ON_HOT) && s->writable) {
 			out = show(s, 1);
 			if (!out && !(s->on & ON_HOT)) {
@@ -447,6 +466,8 @@ bool pump_poll(struct stream *s, uint64_t now)
 
 void pump_start(struct stream *s)
 {
+	s->spin_ns = s->t->config.spin_ns;
+	s->active_at = s->t->ports.now(s->t->ports.ctx);
 	stream_log(s, LOG_LEVEL_DEBUG, "connected, %s notification, rings of %u bytes", s->qstate ? "queue-state" : "packet",
 		   s->size);
 	stream_queue(s);

@@ -59,6 +59,8 @@ struct hybrid {
 	sd_event_source *io;
 	struct streams *streams;
 	LIST_HEAD(, end) ends;
+	void (*idle)(void *ctx);
+	void *idle_ctx;
 	char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
 	size_t lingering;
 	unsigned count;
@@ -87,7 +89,7 @@ static void end_free(struct end *end)
 
 	sd_event_source_disable_unref(end->io);
 	sd_event_source_disable_unref(end->timer);
-	h->lingering -= end->rest_len;
+	h->lingering -= end->rest_len - end->rest_off;
 	free(end->rest);
 	if (end->fd >= 0)
 		close_gently(&end->fd);
@@ -107,6 +109,7 @@ static void end_drain(struct end *end)
 		if (n < 0)
 			break;
 		end->rest_off += (size_t)n;
+		end->h->lingering -= (size_t)n;
 	}
 	end_free(end);
 }
@@ -238,7 +241,7 @@ static int read_hello(int fd, uint32_t *ret_port)
 static void end_hello(struct end *end)
 {
 	struct hybrid *h = end->h;
-	uint32_t port;
+	uint32_t port = 0;
 	int r = read_hello(end->fd, &port);
 
 	if (r == 0)
@@ -253,8 +256,10 @@ static void end_hello(struct end *end)
 	end->state = END_CONNECTING;
 	r = h->streams ? streams_connect(h->streams, port, VMCI_PORT_ANY, 0, end, &end->s) : -EHOSTDOWN;
 	if (r < 0) {
-		log_info("hybrid: connect to guest port %u: %s", port,
-			 r == -EHOSTDOWN ? "no VM is attached" : strerror(-r));
+		log_debug("hybrid: connect to guest port %u: %s", port,
+			  r == -EHOSTDOWN      ? "no VM is attached"
+			  : r == -EHOSTUNREACH ? "the guest's driver is not there"
+					       : strerror(-r));
 		end_free(end);
 	}
 }
@@ -271,6 +276,7 @@ static int on_end_timeout(sd_event_source *source, uint64_t usec, void *ctx)
 static int on_end(sd_event_source *source, int fd, uint32_t events, void *ctx)
 {
 	struct end *end = ctx;
+	struct hybrid *h = end->h;
 
 	(void)source;
 	switch (end->state) {
@@ -293,6 +299,8 @@ static int on_end(sd_event_source *source, int fd, uint32_t events, void *ctx)
 		end_drain(end);
 		break;
 	}
+	if (h->idle && LIST_EMPTY(&h->ends))
+		h->idle(h->idle_ctx);
 	return 0;
 }
 
@@ -416,6 +424,27 @@ struct hybrid *hybrid_free(struct hybrid *h)
 	listener_close(&h->fd, h->path);
 	free(h);
 	return NULL;
+}
+
+bool hybrid_stop(struct hybrid *h, void (*idle)(void *ctx), void *ctx)
+{
+	struct end *end, *next;
+
+	h->io = sd_event_source_disable_unref(h->io);
+	listener_close(&h->fd, h->path);
+	for (end = LIST_FIRST(&h->ends); end; end = next) {
+		next = LIST_NEXT(end, link);
+		if (end->state == END_HELLO)
+			end_free(end);
+	}
+	h->idle = idle;
+	h->idle_ctx = ctx;
+	return !LIST_EMPTY(&h->ends);
+}
+
+size_t hybrid_lingering(const struct hybrid *h)
+{
+	return h->lingering;
 }
 
 void hybrid_set_streams(struct hybrid *h, struct streams *streams)

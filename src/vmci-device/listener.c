@@ -2,6 +2,7 @@
 #include "listener.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -43,18 +44,24 @@ int unix_connect(const char *path)
 	return fd;
 }
 
-/* Is the file at @path a socket that nobody listens at? */
-static int is_stale(const char *path)
+/*
+ * Is the file at @path a socket that nobody listens at? Asked with a socket of another type, so that a listener is not
+ * disturbed: it would answer EPROTOTYPE.
+ */
+static bool is_stale(const struct sockaddr_un *sun)
 {
 	struct stat st;
+	bool refused;
 	int fd;
 
-	if (lstat(path, &st) || !S_ISSOCK(st.st_mode))
-		return 0;
-	fd = unix_connect(path);
-	if (fd >= 0)
-		fd_close(&fd);
-	return fd == -ECONNREFUSED;
+	if (lstat(sun->sun_path, &st) || !S_ISSOCK(st.st_mode))
+		return false;
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	refused = connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) && errno == ECONNREFUSED;
+	fd_close(&fd);
+	return refused;
 }
 
 int listener_open(const char *path)
@@ -70,7 +77,7 @@ int listener_open(const char *path)
 		return -errno;
 	mask = umask(0117);
 	r = bind(fd, (struct sockaddr *)&sun, sizeof(sun));
-	if (r && errno == EADDRINUSE && is_stale(path) && !unlink(path))
+	if (r && errno == EADDRINUSE && is_stale(&sun) && !unlink(path))
 		r = bind(fd, (struct sockaddr *)&sun, sizeof(sun));
 	if (r)
 		r = -errno;

@@ -2,6 +2,7 @@
 /* vmci-device: a VMCI device for one VM, behind a vfio-user socket. */
 #include <argp.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,13 +16,14 @@
 #include "base/log.h"
 #include "hybrid.h"
 #include "listener.h"
+#include "proto/limits.h"
 #include "sandbox.h"
 #include "vm.h"
 
 /* argp finds it by this name. */
 __attribute__((visibility("default"))) const char *argp_program_version = "vmci-device (OpenVMCI) " OPENVMCI_VERSION;
 
-#define DEFAULT_SPIN_US 50u
+#define DEFAULT_SPIN_US 200u
 #define MAX_SPIN_US 1000000u
 
 struct options {
@@ -62,7 +64,7 @@ static const struct argp_option option_table[] = {
 	{ "intx", OPT_INTX, NULL, 0, "Offer a legacy interrupt pin, too, for guests of before 2010", 3 },
 	{ "once", OPT_ONCE, NULL, 0, "Exit when the VM has gone, instead of waiting for the next", 4 },
 	{ "poll-us", OPT_POLL, "N", 0,
-	  "Look at a stream for N microseconds after its last byte before going to sleep (default: 50)", 4 },
+	  "Look at a busy stream for N microseconds after its last byte before going to sleep (default: 200; 0: do not)", 4 },
 	{ "legacy-streams", OPT_LEGACY, NULL, 0, "Streams with the handshake of before 2009 only (for tests)", 4 },
 	{ "no-sandbox", OPT_NO_SANDBOX, NULL, 0, "Keep all rights of the process (for debuggers and sanitizers)", 5 },
 	{ "log", OPT_LOG, "LEVEL", 0, "err, warn, info (default), debug or trace", 5 },
@@ -89,6 +91,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 	switch (key) {
 	case OPT_SOCKET:
+		if (!*arg)
+			argp_error(state, "--socket wants a path");
 		o->socket = arg;
 		break;
 	case OPT_FD:
@@ -98,6 +102,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		o->vm.device.cid = (uint32_t)parse_number(state, "cid", arg, VMCI_CID_FIRST_VM, VMCI_INVALID_ID - 1);
 		break;
 	case OPT_HYBRID:
+		if (!*arg)
+			argp_error(state, "--hybrid wants a path");
 		o->hybrid = arg;
 		break;
 	case OPT_CLASSIC:
@@ -131,8 +137,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		argp_error(state, "unexpected argument \"%s\"", arg);
 		break;
 	case ARGP_KEY_END:
-		if (!o->socket == (o->fd < 0))
-			argp_error(state, "give one of --socket and --fd");
+		if (o->socket && o->fd >= 0)
+			argp_error(state, "give either --socket or --fd, not both");
+		if (!o->socket && o->fd < 0)
+			argp_error(state, "give the VMM's socket with --socket or --fd");
 		if (!o->vm.device.cid)
 			argp_error(state, "give the guest's context id with --cid");
 		break;
@@ -147,31 +155,83 @@ static const struct argp option_parser = {
 	.parser = parse_option,
 	.doc = "A VMCI device for one VM, behind a vfio-user socket.\v"
 	       "The VMM (QEMU 10.1 or later, Cloud Hypervisor) must give the VM shared memory.  With QEMU:\n\n"
-	       "  -object memory-backend-memfd,id=mem0,size=2G,share=on -machine q35,memory-backend=mem0 "
-	       "-device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"PATH\"}}'",
+	       "  qemu-system-x86_64 -m 2G -machine q35,memory-backend=mem0 \\\n"
+	       "  -object memory-backend-memfd,id=mem0,size=2G,share=on \\\n"
+	       "  -device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"PATH\"}}'",
 };
 
 /**
  * struct server - the process
- * @vm: the VMM that is being served, or NULL
+ * @vm:       the VMM that is being served, or NULL
+ * @stopping: a signal came, or the VM of --once has gone
  */
 struct server {
 	struct options options;
 	sd_event *event;
 	sd_event_source *listen;
 	struct vm *vm;
+	bool stopping;
 	int fd;
 };
+
+static void on_idle(void *ctx)
+{
+	struct server *server = ctx;
+
+	sd_event_exit(server->event, 0);
+}
+
+/* No VM any more, and no new one: end when programs have read what is theirs. */
+static void linger(struct server *server)
+{
+	struct hybrid *h = server->options.vm.hybrid;
+
+	server->stopping = true;
+	sd_event_source_set_enabled(server->listen, SD_EVENT_OFF);
+	if (!h || !hybrid_stop(h, on_idle, server))
+		sd_event_exit(server->event, 0);
+}
 
 static void on_vm_ended(void *ctx)
 {
 	struct server *server = ctx;
 
 	server->vm = vm_free(server->vm);
-	if (server->options.once)
-		sd_event_exit(server->event, 0);
+	if (server->options.once || server->stopping)
+		linger(server);
 	else
 		sd_event_source_set_enabled(server->listen, SD_EVENT_ON);
+}
+
+static int on_lingered(sd_event_source *source, uint64_t usec, void *ctx)
+{
+	struct server *server = ctx;
+
+	(void)source;
+	(void)usec;
+	log_warn("ending, though programs have not read %zu bytes", hybrid_lingering(server->options.vm.hybrid));
+	sd_event_exit(server->event, 0);
+	return 0;
+}
+
+/* The first signal ends things in good order, the second at once. */
+static int on_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *ctx)
+{
+	struct server *server = ctx;
+	bool again = server->stopping;
+
+	(void)source;
+	(void)info;
+	server->stopping = true;
+	sd_notify(0, "STOPPING=1");
+	if (again || sd_event_add_time_relative(server->event, NULL, CLOCK_MONOTONIC, LIMIT_LINGER_USEC, 0, on_lingered,
+						server) < 0)
+		sd_event_exit(server->event, 0);
+	else if (server->vm)
+		vm_stop(server->vm);
+	else
+		linger(server);
+	return 0;
 }
 
 static int on_vmm(sd_event_source *source, int listener, uint32_t events, void *ctx)
@@ -213,18 +273,14 @@ static void raise_nofile(void)
 		log_warn("cannot raise the limit of open files: %s", strerror(errno));
 }
 
-static int is_listening(int fd)
-{
-	return sd_is_socket(fd, AF_UNIX, SOCK_STREAM, 1);
-}
-
 static int server_open(struct server *server)
 {
 	struct options *o = &server->options;
 	int r;
 
 	if (o->fd >= 0) {
-		if (is_listening(o->fd) <= 0) {
+		if (sd_is_socket(o->fd, AF_UNIX, SOCK_STREAM, 1) <= 0 ||
+		    fcntl(o->fd, F_SETFL, fcntl(o->fd, F_GETFL) | O_NONBLOCK)) {
 			log_err("descriptor %d is not a listening UNIX stream socket", o->fd);
 			return -EINVAL;
 		}
@@ -299,9 +355,9 @@ int main(int argc, char **argv)
 
 	r = sd_event_new(&server.event);
 	if (r >= 0)
-		r = sd_event_add_signal(server.event, NULL, SIGTERM, NULL, NULL);
+		r = sd_event_add_signal(server.event, NULL, SIGTERM, on_signal, &server);
 	if (r >= 0)
-		r = sd_event_add_signal(server.event, NULL, SIGINT, NULL, NULL);
+		r = sd_event_add_signal(server.event, NULL, SIGINT, on_signal, &server);
 	if (r < 0) {
 		log_err("cannot set up the event loop: %s", strerror(-r));
 		return EXIT_FAILURE;
@@ -313,7 +369,6 @@ int main(int argc, char **argv)
 		sd_notify(0, "READY=1");
 		log_info("cid %u: waiting for a VMM", server.options.vm.device.cid);
 		r = sd_event_loop(server.event);
-		sd_notify(0, "STOPPING=1");
 	}
 	server_close(&server);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

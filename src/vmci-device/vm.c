@@ -38,6 +38,7 @@ struct vm {
 	struct dev *dev;
 	struct streams *streams;
 	struct vus_session *session;
+	uint64_t stop_at;		/* vm_stop() was called, and waits no longer than that; 0: it was not */
 	bool active;			/* the guest's driver was there when last looked at */
 	bool unusable;			/* and was told off for memory that cannot be reached */
 	void (*ended)(void *ctx);
@@ -167,7 +168,7 @@ static int port_open(void *ctx, struct stream *s, uint32_t local_port, uint32_t 
 	struct vm *vm = ctx;
 
 	(void)peer_port;
-	return vm->config.hybrid ? hybrid_open(vm->config.hybrid, s, local_port, ret_end) : -ECONNREFUSED;
+	return vm->config.hybrid && !vm->stop_at ? hybrid_open(vm->config.hybrid, s, local_port, ret_end) : -ECONNREFUSED;
 }
 
 /* --- Operations of the session ------------------------------------------------------------ */
@@ -238,12 +239,18 @@ static void vm_end(struct vm *vm)
 	vm->ended(vm->ended_ctx);
 }
 
+/* Was it told to stop, and need not wait any longer? */
+static bool is_stopped(const struct vm *vm)
+{
+	return vm->stop_at && (dev_is_drained(vm->dev) || now_ns() >= vm->stop_at);
+}
+
 /* Serve the session; false: it has ended, and so may have @vm. */
 static bool serve(struct vm *vm)
 {
 	int r = vus_session_handle(vm->session);
 
-	if (r == 0)
+	if (r == 0 && !is_stopped(vm))
 		return true;
 	if (r == 1)
 		log_info("%s: the VMM disconnected", vm->name);
@@ -268,6 +275,8 @@ static int on_prepare(sd_event_source *source, void *ctx)
 	session_deadline = vus_session_deadline(vm->session);
 	if (session_deadline && session_deadline < deadline)
 		deadline = session_deadline;
+	if (vm->stop_at && vm->stop_at < deadline)
+		deadline = vm->stop_at;
 	if (deadline == UINT64_MAX) {
 		sd_event_source_set_enabled(vm->timer, SD_EVENT_OFF);
 	} else {
@@ -435,6 +444,13 @@ fail:
 	fd_close(&fd);
 	vm_free(vm);
 	return r;
+}
+
+void vm_stop(struct vm *vm)
+{
+	vm->stop_at = now_ns() + LIMIT_FAREWELL_NS;
+	streams_reset(vm->streams);
+	serve(vm);
 }
 
 struct vm *vm_free(struct vm *vm)

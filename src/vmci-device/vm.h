@@ -37,6 +37,14 @@ struct vm_config {
 int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended)(void *ctx), void *ctx,
 	   struct vm **ret_vm);
 
+/**
+ * vm_stop() - end it, but let the guest know first
+ *
+ * All streams end: programs get what the guest had written, and the guest is told that its peers have gone. When it
+ * has fetched that, or after LIMIT_FAREWELL_NS, @ended is called.
+ */
+void vm_stop(struct vm *vm);
+
 /* vm_free() - end it: peers get what the guest had written, then the end of their streams. NULL is fine. Returns NULL. */
 struct vm *vm_free(struct vm *vm);
 
