@@ -589,7 +589,7 @@ static void check_books(void)
 	CHECK(s.taken <= dev->pairs.count);
 	CHECK((dev->pairs.memory == 0) == (s.taken == 0));
 	CHECK(s.pages <= LIMIT_QUEUE_MEMORY / PAGE + 4 * (size_t)dev->pairs.count);
-	CHECK(dev->bells.count <= LIMIT_DOORBELLS);
+	CHECK(dev->bells.count <= dev->bells.used && dev->bells.used <= LIMIT_DOORBELLS);
 	CHECK(dev->inbox.bytes < VMCI_EVENT_QUEUE_MAX);
 	CHECK(dev->inbox.tail - dev->inbox.head <= LIMIT_INBOX_RING);
 	CHECK((dev->inbox.count == 0) == (dev->inbox.head == dev->inbox.tail));

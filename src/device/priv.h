@@ -131,7 +131,8 @@ void dev_regs_write(struct dev *dev, uint64_t off, const uint8_t *buf, size_t le
 /**
  * dev_send() - the guest sends a datagram
  * @dg:   private copy; the source may be completed in place
- * @size: bytes, at least a header, agreeing with the header
+ * @size: bytes, at least a header, agreeing with the header; more than VMCI_DG_MAX_SIZE only for the
+ *        hypervisor
  *
  * Return: the result for the guest
  */

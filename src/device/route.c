@@ -34,7 +34,7 @@ int64_t dev_send(struct dev *dev, uint8_t *dg, size_t size)
 	}
 	if (h.dst.context == VMCI_CID_HYPERVISOR)
 		return dev_call(dev, h.dst.resource, dg, size);
-	if (h.dst.context == VMCI_INVALID_ID || size > VMCI_DG_MAX_SIZE)
+	if (h.dst.context == VMCI_INVALID_ID)
 		return VMCI_ERROR_INVALID_ARGS;
 	if (h.dst.context == VMCI_CID_WELL_KNOWN)
 		return VMCI_ERROR_DST_UNREACHABLE;

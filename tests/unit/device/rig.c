@@ -515,7 +515,8 @@ void check_books(struct rig *rig)
 	assert_true(rig->dev->pairs.count <= LIMIT_QUEUE_PAIRS);
 	assert_true(rig->taken <= rig->dev->pairs.count);
 	assert_true((rig->dev->pairs.memory == 0) == (rig->taken == 0));
-	assert_true(rig->dev->bells.count <= LIMIT_DOORBELLS);
+	assert_true(rig->dev->bells.count <= rig->dev->bells.used);
+	assert_true(rig->dev->bells.used <= LIMIT_DOORBELLS);
 	assert_true(rig->dev->inbox.bytes < VMCI_EVENT_QUEUE_MAX);
 	assert_true(rig->dev->inbox.tail - rig->dev->inbox.head <= LIMIT_INBOX_RING);
 	assert_true((rig->dev->inbox.count == 0) == (rig->dev->inbox.bytes == 0));

@@ -108,6 +108,18 @@ static void test_s2_3_bus_master_on_again_is_no_reset(void **state)
 	assert_true(dev_is_active(rig->dev));
 }
 
+static void test_s2_3_only_taking_bus_master_away_is_a_reset(void **state)
+{
+	struct rig *rig = *state;
+
+	set_command(rig, COMMAND_NO_MASTER);
+	out32(rig, VMCI_REG_CAPS, 0x2c);
+	out32(rig, VMCI_REG_CONTROL, VMCI_CONTROL_INT_ENABLE);
+	dev_config_write(rig->dev, 0x3c, "\x0b", 1);
+	set_command(rig, 0x0002);
+	assert_true(dev_is_active(rig->dev));
+}
+
 static void test_s2_3_function_reset(void **state)
 {
 	struct rig *rig = *state;
@@ -343,6 +355,13 @@ static void test_log_is_bounded_for_a_guest_that_resets_for_ever(void **state)
 		set_command(rig, COMMAND_ON);
 	}
 	assert_true(rig->lines <= LIMIT_NOTES * DEV_NOTE_NUM);
+	/* The VM's own resets let it speak again. */
+	rig->lines = 0;
+	out32(rig, VMCI_REG_CAPS, 0x2c);
+	assert_int_equal(rig->lines, 0);
+	dev_reset(rig->dev);
+	out32(rig, VMCI_REG_CAPS, 0x2c);
+	assert_int_equal(rig->lines, 1);
 }
 
 #define B(f) cmocka_unit_test_setup_teardown(f, setup_blank, teardown)
@@ -354,6 +373,7 @@ int main(void)
 		B(test_s2_3_second_caps_write),
 		B(test_s2_3_bus_master_off),
 		B(test_s2_3_bus_master_on_again_is_no_reset),
+		B(test_s2_3_only_taking_bus_master_away_is_a_reset),
 		B(test_s2_3_function_reset),
 		cmocka_unit_test(test_s2_3_free_tells_the_host),
 		B(test_s2_3_nothing_new_begins_during_a_reset),

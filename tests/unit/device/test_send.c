@@ -330,6 +330,24 @@ static void test_s3_3_page_of_the_list_has_the_guests_size(void **state)
 	assert_int_equal(kick(rig, addr), 56);
 }
 
+static void test_s3_3_list_of_a_large_page_is_bounded_too(void **state)
+{
+	struct rig *rig = *state;
+
+	out32(rig, VMCI_REG_PAGE_SHIFT, 16);
+	make_dg(dg, host, self, 254, 3);
+	memcpy(rig->ram + 0x50000, dg, 254);
+	put_dma(rig, TX, 1, VMCI_DMA_SG, LIMIT_DMA_ELEMENTS);
+	for (unsigned i = 0; i < LIMIT_DMA_ELEMENTS; i++)
+		put_element(rig, TX, i, 0x50000 + i, 1);
+	assert_int_equal(kick(rig, TX), 254);
+	assert_memory_equal(rig->dg, dg, 254);
+	put_dma(rig, TX, 1, VMCI_DMA_SG, LIMIT_DMA_ELEMENTS + 1);
+	put_element(rig, TX, LIMIT_DMA_ELEMENTS, 0x50000, 0);
+	assert_int_equal(kick(rig, TX), VMCI_ERROR_INVALID_ARGS);
+	assert_int_equal(get_le32(rig->ram + TX), 0);
+}
+
 /* Each of these buffers is bad; each must be completed, with an error, and harm nothing. */
 static void test_s3_3_bad_buffers_are_completed(void **state)
 {
@@ -500,6 +518,7 @@ int main(void)
 		M(test_s3_3_scatter_gather_send),
 		M(test_s3_3_list_must_lie_in_the_page_of_its_header),
 		M(test_s3_3_page_of_the_list_has_the_guests_size),
+		M(test_s3_3_list_of_a_large_page_is_bounded_too),
 		M(test_s3_3_bad_buffers_are_completed),
 		M(test_s3_3_bad_addresses),
 		M(test_s3_3_header_at_the_end_of_memory_is_released_as_far_as_it_is_there),
