@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from testbed import TestbedError, until
 from testbed.process import BUILD
-from testbed.qtest import CAPS, VmciMachine
+from testbed.qtest import CAPS, IMR, VmciMachine
 
 ACPI_EJECT = 0xae08     # of the machine "pc": a set bit ejects that slot
 
@@ -23,6 +23,7 @@ def test_system_reset_is_a_power_on(machine):
         assert machine.pci.get(0x10) == 1
         machine.enable()
         assert machine.get(CAPS) == 0x2c
+        assert machine.get(IMR) == 0
         machine.enable_msix()
         machine.probe()
 
