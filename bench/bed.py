@@ -13,7 +13,9 @@ from testbed.process import ROOT, Workdir
 from testbed.qemu import connect_unix
 from testbed.vm import kernel_files
 
-LIMIT = 90          # seconds that any single measurement may take; only failures do
+LIMIT = 60          # seconds that a measurement may take in all; only failures do
+BURST = 200         # connections from the host in one measurement
+CPUS = sorted(os.sched_getaffinity(0))
 GATEWAY = "10.0.2.2"    # QEMU's user network: what a guest connects to here, the host gets
 
 
@@ -156,11 +158,13 @@ def build_tools(output):
 class Bed:
     """A vmci-device and a running guest with all devices; with Bed(...) as bed."""
 
-    def __init__(self, output, kernel, names, device_args=()):
+    def __init__(self, output, kernel, names, device_args=(), pin=False, posted=True):
         self.work = Workdir()
         self.path = self.work.path
         self.kernel, self.names = kernel, names
         self.device_args = device_args
+        self.properties = {} if posted else {"x-no-posted-writes": True}
+        self.pin = pin
         self.output = output
         self.device = self.vm = None
         self.ways = {}
@@ -185,6 +189,8 @@ class Bed:
         # The kernel unpacks one archive after the other.
         initramfs.write_bytes(kernel_files(self.kernel)[1].read_bytes() + extra)
         self.forwarded = free_port()
+        if self.pin:    # us, and with us all children
+            os.sched_setaffinity(0, CPUS[:-1])
         if "vmci" in self.names:
             # The later --log wins: debugging messages are no part of a measurement.
             self.device = Device(self.path, "--log", "info", *self.device_args)
@@ -195,7 +201,10 @@ class Bed:
             "-device", "virtio-serial-pci,id=serial0",
             "-device", "virtserialport,bus=serial0.0,chardev=serial,name=bench",
             "-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{self.forwarded}-:4000",
-            "-device", "virtio-net-pci,netdev=net0,romfile=").ready()
+            "-device", "virtio-net-pci,netdev=net0,romfile=", **self.properties).ready()
+        for thread, name in cpu_seconds(self.vm.pid):
+            if self.pin and name.startswith("CPU "):
+                os.sched_setaffinity(thread, CPUS[-1:])
         for name in self.names:
             way = TRANSPORTS[name](self)
             way.prepare(self.vm)
@@ -208,11 +217,7 @@ class Bed:
         self.work.close()
 
     def last_words(self):
-        for name, process in ("vmci-device", self.device), ("QEMU", self.vm):
-            if process:
-                print(f"{name}'s last words:\n{process.tail(20)}")
-        if self.vm:
-            print(f"guest console:\n{self.vm.console_tail(20)}")
+        print(self.work.logs())
 
     def _cpu(self):
         """CPU seconds so far of QEMU's parts and of vmci-device."""
@@ -226,14 +231,13 @@ class Bed:
             used["vmci-device"] = sum(cpu_seconds(self.device.pid).values())
         return used
 
-    def _host_end(self, verb, endpoint, count, size, fds=()):
-        argv = ["setpriv", "--pdeathsig", "KILL", "--", self.program, verb, endpoint,
-                str(count), str(size)]
+    def _host_end(self, verb, endpoint, words, fds=()):
+        argv = ["setpriv", "--pdeathsig", "KILL", "--", self.program, verb, endpoint, *words]
         return subprocess.Popen(argv, pass_fds=fds, stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
-    def _guest_end(self, verb, endpoint, count, size):
-        return self.vm.start(f"stream-bench {verb} {endpoint} {count} {size}")
+    def _guest_end(self, verb, endpoint, words):
+        return self.vm.start(f"stream-bench {verb} {endpoint} {' '.join(words)}")
 
     def _finish(self, guest, host):
         """Waits for both ends; an end that fails must not leave us waiting for the other."""
@@ -258,27 +262,27 @@ class Bed:
         return parse_pairs(host_text), parse_pairs(guest.output)
 
     @contextlib.contextmanager
-    def _ends(self, way, kind, count, size):
+    def _ends(self, way, kind, words):
         """Starts both ends of a measurement."""
         guest_verb, host_verb = KINDS[kind]
         if kind == "knocked":
             listen, connect = way.guest_listener()
-            guest = self._guest_end(guest_verb, listen, count, size).expect("listening")
-            yield guest, self._host_end(host_verb, connect, count, size)
+            guest = self._guest_end(guest_verb, listen, words).expect("listening")
+            yield guest, self._host_end(host_verb, connect, words)
             return
         if not way.connects:
-            guest = self._guest_end(guest_verb, "port:bench", count, size)
+            guest = self._guest_end(guest_verb, "port:bench", words)
             fd = way.socket.fileno()
-            yield guest, self._host_end(host_verb, f"fd:{fd}", count, size, (fd,))
+            yield guest, self._host_end(host_verb, f"fd:{fd}", words, (fd,))
             return
         with way.listen() as (endpoint, listener):
             if kind == "knock":
                 listener.setblocking(True)
                 fd = listener.fileno()
-                host = self._host_end(host_verb, f"fd:{fd}", count, size, (fd,))
-                yield self._guest_end(guest_verb, endpoint, count, size), host
+                host = self._host_end(host_verb, f"fd:{fd}", words, (fd,))
+                yield self._guest_end(guest_verb, endpoint, words), host
                 return
-            guest = self._guest_end(guest_verb, endpoint, count, size)
+            guest = self._guest_end(guest_verb, endpoint, words)
             listener.settimeout(20)
             try:
                 stream = listener.accept()[0]
@@ -287,13 +291,19 @@ class Bed:
             with stream:
                 stream.setblocking(True)
                 fd = stream.fileno()
-                host = self._host_end(host_verb, f"fd:{fd}", count, size, (fd,))
+                host = self._host_end(host_verb, f"fd:{fd}", words, (fd,))
             yield guest, host
 
-    def measure(self, name, kind, count, size):
+    def measure(self, name, kind, seconds, size):
         """One measurement on one transport."""
+        words = [str(round(1000 * seconds)), str(size)]
+        if kind == "knocked":
+            # The guest keeps the queue pair of an accepted connection for a second, and has
+            # memory for 256: measure a burst, and wait until the one before is forgotten.
+            words.append(str(BURST))
+            time.sleep(1.2)
         before, began = self._cpu(), time.monotonic()
-        with self._ends(self.ways[name], kind, count, size) as (guest, host):
+        with self._ends(self.ways[name], kind, words) as (guest, host):
             host_pairs, guest_pairs = self._finish(guest, host)
         wall, after = time.monotonic() - began, self._cpu()
         cpu = {part: after[part] - before[part] for part in after}

@@ -50,7 +50,8 @@ def table(results):
 
 def bars(axes, title, results):
     """Horizontal bars of the transports, a group for each row; the first row on top."""
-    axes.set_title(f"{title} ({results[0].row.unit})", fontsize=10)
+    row = results[0].row
+    axes.set_title(f"{title}, {row.unit} ({'more' if row.more else 'less'} is better)", fontsize=10)
     for at, result in enumerate(results):
         ways = [way for way in ALL if way in result.medians]
         for i, way in enumerate(ways):
@@ -62,11 +63,19 @@ def bars(axes, title, results):
             axes.text(max(all_of), middle, f" {short(figure)}", va="center", fontsize=7)
     axes.set_yticks(range(len(results)))
     axes.set_yticklabels([result.row.name for result in results], fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(results) - 0.5, -0.5)
     axes.margins(x=0.15)
     axes.tick_params(axis="x", labelsize=8)
     for side in "top", "right":
         axes.spines[side].set_visible(False)
+
+
+def panel_of(row):
+    """Figures of one unit and magnitude go together."""
+    if row.unit in ("ms", "us"):
+        return "connect" if row.unit == "ms" else "round trip"
+    name = row.name.split()[0]
+    return f"{name}, writes of 64 B" if row.size == 64 else name
 
 
 def plot(results, path, title):
@@ -78,18 +87,17 @@ def plot(results, path, title):
     panels = {}
     for result in results:
         if result.row.section == "mmio" and result.medians:
-            kind = "connect time" if result.row.unit == "ms" else result.row.name.split()[0]
-            panels.setdefault((kind, result.row.unit), []).append(result)
+            panels.setdefault(panel_of(result.row), []).append(result)
     if not panels:
         return
     figure, axes = pyplot.subplots(
         len(panels), 1, squeeze=False, figsize=(9, 1 + 0.75 * len(results)),
-        gridspec_kw={"height_ratios": [len(rows) + 0.6 for rows in panels.values()]})
-    for ax, ((kind, _), rows) in zip(axes[:, 0], panels.items()):
-        bars(ax, kind, rows)
+        gridspec_kw={"height_ratios": [len(rows) + 0.3 for rows in panels.values()]})
+    for ax, (name, rows) in zip(axes[:, 0], panels.items()):
+        bars(ax, name, rows)
     figure.legend(handles=[patches.Patch(color=colour, label=way)
                            for way, colour in COLOURS.items()],
-                  loc="upper right", fontsize=8, ncol=3, frameon=False)
-    figure.suptitle(title, fontsize=10, x=0.02, ha="left")
-    figure.tight_layout(rect=(0, 0, 1, 0.98))
+                  loc="lower right", fontsize=8, ncol=3, frameon=False)
+    figure.suptitle(title, fontsize=9, x=0.02, ha="left")
+    figure.tight_layout(rect=(0, 0, 1, 0.99))
     figure.savefig(path, dpi=110)

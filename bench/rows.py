@@ -5,6 +5,8 @@ import dataclasses
 import statistics
 import typing
 
+from bed import BURST
+
 # What the throw-away model of the device did, before there was this one.
 MODEL_CONNECT_MS = 7
 MODEL_ECHO_MB = 108
@@ -127,7 +129,7 @@ ROWS = [
     Row("connections guest->host", "1/s", True, "knock", 1, per_second, WITH_CONNECTIONS,
         note=fixed("one after the other: connect, a byte each way, close")),
     Row("connections host->guest", "1/s", True, "knocked", 1, per_second, WITH_CONNECTIONS,
-        note=fixed("one after the other: connect, a byte each way, close")),
+        note=fixed(f"as from the guest, in bursts of at most {BURST}")),
     *(Row(f"CPU vmci-device {DIRECTIONS[kind]} {label}", "s/GiB", False, kind, SIZES[label],
           device_cpu, OURS, note=fixed("user and system time of the process"))
       for kind in DIRECTIONS for label in ("64B", "64K")),

@@ -3,23 +3,23 @@
  * One end of a measurement over a byte stream, whatever carries it. The same program
  * runs at both ends: built with -DGUEST (and static) in the guest, without on the host.
  *
- *	stream-bench VERB ENDPOINT COUNT [SIZE]
+ *	stream-bench VERB ENDPOINT MILLISECONDS SIZE [MOST]
  *
- * Verbs come in pairs, one for each end:
- *	source - sink	COUNT bytes in writes of SIZE; read into a buffer of 64 KiB
- *	echoed - echo	COUNT bytes in writes of SIZE, which all come back
- *	ping - pong	COUNT round trips of SIZE bytes
- *	knock - answer	COUNT connections, one after the other, a byte each way on each
+ * Verbs come in pairs, one for each end; the first of a pair ends the measurement when
+ * its time is up, or after MOST times:
+ *	source - sink	writes of SIZE, read into a buffer of 64 KiB
+ *	echoed - echo	writes of SIZE, which all come back
+ *	ping - pong	round trips of SIZE bytes
+ *	knock - answer	connections, one after the other, a byte each way on each
  *
- * On a stream the guest says 'r' when it is ready and the host answers 'g', the bytes
- * follow, then the guest says 'd' when it has all that it expects and the host answers 'e':
- * so neither waiting for the other to start nor closing is part of a measurement, nothing
- * is left over in a channel that has no connections, and the host can take the time of
- * the last byte's arrival in the guest by its own clock.
+ * On a stream the guest says 'r' when it is ready and the host answers 'g', so waiting
+ * for the other to start is no part of a measurement. All payload is zero. A byte 'd' is the
+ * last that a sender sends, and it goes on when the other end has said that it got it:
+ * so nothing is lost by closing, and nothing left over in a channel without connections.
  *
  * The result is one line of "key value" pairs; ns is the monotonic clock of this end. A
  * receiver counts from its first read to its last (and not the bytes of the first); a
- * sender from its first write until the other end has everything, if it is the host.
+ * sender from its first write until it knows that the other end has everything.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -49,6 +49,7 @@ enum { IN_GUEST = 0 };
 #endif
 
 #define BUFFER	65536
+#define MOST	(1 << 20)	/* round trips or connections of one measurement */
 
 static char buffer[BUFFER];
 
@@ -249,109 +250,139 @@ static int begin(const char *endpoint)
 	return fd;
 }
 
-/* Returns when, at the host, it was clear that the guest has everything. */
-static uint64_t end(int fd)
-{
-	uint64_t when;
-
-	if (IN_GUEST) {
-		say(fd, 'd');
-		hear(fd, 'e');
-		return now();
-	}
-	hear(fd, 'd');
-	when = now();
-	say(fd, 'e');
-	return when;
-}
-
 /* --- Verbs ------------------------------------------------------------------------- */
 
-static void send_all(int fd, size_t count, size_t size)
-{
-	for (size_t left = count; left;) {
-		size_t n = left < size ? left : size;
+/*
+ * struct task - what to do
+ * @deadline: when the time is up, by now(); set when it begins
+ */
+struct task {
+	const char *endpoint;
+	uint64_t ns;
+	uint64_t deadline;
+	size_t size;
+	size_t most;
+};
 
-		put(fd, buffer, n);
-		left -= n;
-	}
+static uint64_t start_clock(struct task *t)
+{
+	uint64_t start = now();
+
+	t->deadline = start + t->ns;
+	return start;
 }
 
-/* Returns the size of the first read, and the time after it and after the last. */
-static size_t receive_all(int fd, size_t count, uint64_t *ret_first, uint64_t *ret_last)
+/* Sends zeros until the time is up; the clock is not looked at more often than each 64 KiB. */
+static size_t send_all(int fd, const struct task *t)
 {
-	size_t first = get_some(fd, buffer, count < BUFFER ? count : BUFFER);
-	size_t left = count - first;
+	size_t sent = 0, due;
+
+	do {
+		for (due = sent + BUFFER; sent < due; sent += t->size)
+			put(fd, buffer, t->size);
+	} while (now() < t->deadline);
+	say(fd, 'd');
+	return sent;
+}
+
+/* Returns the bytes up to 'd' without those of the first read; and when these two were there. */
+static size_t receive_all(int fd, uint64_t *ret_first, uint64_t *ret_last)
+{
+	size_t n = get_some(fd, buffer, BUFFER), bytes = 0;
 
 	*ret_first = now();
-	while (left)
-		left -= get_some(fd, buffer, left < BUFFER ? left : BUFFER);
+	while (buffer[n - 1] != 'd') {
+		n = get_some(fd, buffer, BUFFER);
+		bytes += n;
+	}
 	*ret_last = now();
-	return first;
+	buffer[n - 1] = 0;
+	return bytes;
 }
 
-static void print_bytes(size_t bytes, uint64_t ns)
+static void print_rate(const char *what, size_t count, uint64_t ns)
 {
-	printf("bytes %zu ns %llu", bytes, (unsigned long long)ns);
+	printf("%s %zu ns %llu", what, count, (unsigned long long)ns);
 }
 
-static void do_source(const char *endpoint, size_t count, size_t size)
+static void do_source(struct task *t)
 {
-	int fd = begin(endpoint);
-	uint64_t start = now(), stop;
+	int fd = begin(t->endpoint);
+	uint64_t start = start_clock(t);
+	size_t sent = send_all(fd, t);
 
-	send_all(fd, count, size);
-	stop = end(fd);
-	print_bytes(count, stop - start);
+	hear(fd, 'e');
+	print_rate("bytes", sent, now() - start);
 }
 
-static void do_sink(const char *endpoint, size_t count, size_t size)
+static void do_sink(struct task *t)
 {
-	int fd = begin(endpoint);
+	int fd = begin(t->endpoint);
 	uint64_t start, stop;
-	size_t first = receive_all(fd, count, &start, &stop);
+	size_t bytes = receive_all(fd, &start, &stop);
 
-	(void)size;
-	end(fd);
-	print_bytes(count - first, stop - start);
+	say(fd, 'e');
+	print_rate("bytes", bytes, stop - start);
 }
 
-static void do_echoed(const char *endpoint, size_t count, size_t size)
+static void do_echoed(struct task *t)
 {
-	int fd = begin(endpoint), status;
-	uint64_t start = now(), first, stop;
-	pid_t pid = fork();
+	int fd = begin(t->endpoint), status;
+	uint64_t first, stop;
+	size_t bytes;
+	pid_t pid;
 
+	start_clock(t);
+	pid = fork();
 	if (pid < 0)
 		err(1, "fork");
 	if (!pid) {
-		send_all(fd, count, size);
+		send_all(fd, t);
 		_exit(0);
 	}
-	receive_all(fd, count, &first, &stop);
+	bytes = receive_all(fd, &first, &stop);
 	if (wait(&status) != pid || status)
 		errx(1, "the sender failed");
-	end(fd);
-	print_bytes(count, stop - start);
+	say(fd, 'e');
+	print_rate("bytes", bytes, stop - first);
 }
 
-static void do_echo(const char *endpoint, size_t count, size_t size)
+static void do_echo(struct task *t)
 {
-	int fd = begin(endpoint);
-	size_t left = count;
-	uint64_t start = 0, stop;
+	int fd = begin(t->endpoint);
+	size_t n = get_some(fd, buffer, BUFFER), bytes = n;
+	uint64_t start = now();
+	char last;
 
-	(void)size;
-	while (left) {
-		size_t n = get_some(fd, buffer, left < BUFFER ? left : BUFFER);
-
-		if (!start)
-			start = now();
+	(void)t;
+	for (;;) {
+		last = buffer[n - 1];
 		put(fd, buffer, n);
-		left -= n;
+		if (last == 'd')
+			break;
+		n = get_some(fd, buffer, BUFFER);
+		bytes += n;
 	}
-	stop = end(fd);
-	print_bytes(count, stop - start);
+	hear(fd, 'e');
+	print_rate("bytes", bytes, now() - start);
+}
+
+/* Durations of single events. */
+struct times {
+	uint64_t *ns;
+	size_t count;
+};
+
+static struct times times_new(struct task *t)
+{
+	struct times times = { 0 };
+
+	if (!t->most || t->most > MOST)
+		t->most = MOST;
+	times.ns = calloc(t->most, sizeof(*times.ns));
+	if (!times.ns)
+		err(1, "memory");
+	return times;
 }
 
 static int compare(const void *a, const void *b)
@@ -361,107 +392,100 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void print_times(uint64_t *took, size_t count)
+static void times_print(struct times *times, uint64_t ns)
 {
-	qsort(took, count, sizeof(*took), compare);
-	printf("median %llu min %llu p99 %llu", (unsigned long long)took[count / 2],
-	       (unsigned long long)took[0], (unsigned long long)took[count * 99 / 100]);
+	qsort(times->ns, times->count, sizeof(*times->ns), compare);
+	printf("median %llu min %llu p99 %llu ", (unsigned long long)times->ns[times->count / 2],
+	       (unsigned long long)times->ns[0],
+	       (unsigned long long)times->ns[times->count * 99 / 100]);
+	print_rate("count", times->count, ns);
 }
 
-static uint64_t *times(size_t count)
+static void do_ping(struct task *t)
 {
-	uint64_t *took = calloc(count, sizeof(*took));
-
-	if (!took)
-		err(1, "memory");
-	return took;
-}
-
-static void do_ping(const char *endpoint, size_t count, size_t size)
-{
-	uint64_t *took = times(count), start, last, next;
-	int fd = begin(endpoint);
-	size_t i;
+	struct times times = times_new(t);
+	int fd = begin(t->endpoint);
+	uint64_t start, last, next;
+	int over = 0;
 
 	no_delay(fd);
-	start = last = now();
-	for (i = 0; i < count; i++) {
-		put(fd, buffer, size);
-		get(fd, buffer, size);
+	start = last = start_clock(t);
+	while (!over) {
+		over = last >= t->deadline || times.count == t->most - 1;
+		buffer[t->size - 1] = over ? 'd' : 0;
+		put(fd, buffer, t->size);
+		get(fd, buffer, t->size);
 		next = now();
-		took[i] = next - last;
+		times.ns[times.count++] = next - last;
 		last = next;
 	}
-	end(fd);
-	print_times(took, count);
-	printf(" count %zu ns %llu", count, (unsigned long long)(last - start));
+	times_print(&times, last - start);
 }
 
 /* The time runs from the first question to the last: a round trip less than there are. */
-static void do_pong(const char *endpoint, size_t count, size_t size)
+static void do_pong(struct task *t)
 {
 	uint64_t start = 0, last = 0;
-	int fd = begin(endpoint);
-	size_t i;
+	int fd = begin(t->endpoint);
+	size_t count = 0;
+	int over;
 
 	no_delay(fd);
-	for (i = 0; i < count; i++) {
-		get(fd, buffer, size);
+	do {
+		get(fd, buffer, t->size);
 		last = now();
-		if (!start)
+		if (!count++)
 			start = last;
-		put(fd, buffer, size);
-	}
-	end(fd);
-	printf("count %zu ns %llu", count - 1, (unsigned long long)(last - start));
+		over = buffer[t->size - 1] == 'd';
+		put(fd, buffer, t->size);
+	} while (!over);
+	print_rate("count", count - 1, last - start);
 }
 
-static void do_knock(const char *endpoint, size_t count, size_t size)
+static void do_knock(struct task *t)
 {
-	uint64_t *took = times(count), start = now(), before;
-	char byte = 'k';
-	size_t i;
+	struct times times = times_new(t);
+	uint64_t start = start_clock(t), before, stop = start;
+	char byte = 0;
 
-	(void)size;
-	for (i = 0; i < count; i++) {
+	while (byte != 'd') {
 		int fd;
 
+		byte = stop >= t->deadline || times.count == t->most - 1 ? 'd' : 'k';
 		before = now();
-		fd = open_endpoint(endpoint);
-		took[i] = now() - before;
+		fd = open_endpoint(t->endpoint);
+		times.ns[times.count++] = now() - before;
 		put(fd, &byte, 1);
 		get(fd, &byte, 1);
 		close(fd);
+		stop = now();
 	}
-	before = now();
-	print_times(took, count);
-	printf(" count %zu ns %llu", count, (unsigned long long)(before - start));
+	times_print(&times, stop - start);
 }
 
 /* The time runs from the first connection to the last: one less than there are. */
-static void do_answer(const char *endpoint, size_t count, size_t size)
+static void do_answer(struct task *t)
 {
 	uint64_t start = 0, last = 0;
-	int listener = open_endpoint(endpoint);
-	size_t i;
+	int listener = open_endpoint(t->endpoint);
+	size_t count = 0;
+	char byte = 0;
 
-	(void)size;
 	if (IN_GUEST)
 		puts("listening");
-	for (i = 0; i < count; i++) {
+	while (byte != 'd') {
 		int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-		char byte;
 
 		if (fd < 0)
 			err(1, "accept");
 		last = now();
-		if (!start)
+		if (!count++)
 			start = last;
 		get(fd, &byte, 1);
 		put(fd, &byte, 1);
 		close(fd);
 	}
-	printf("count %zu ns %llu", count - 1, (unsigned long long)(last - start));
+	print_rate("count", count - 1, last - start);
 }
 
 /* --- Main -------------------------------------------------------------------------- */
@@ -498,25 +522,31 @@ int main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
-		void (*run)(const char *endpoint, size_t count, size_t size);
+		void (*run)(struct task *t);
 	} verbs[] = {
 		{ "source", do_source }, { "sink", do_sink }, { "echoed", do_echoed },
 		{ "echo", do_echo }, { "ping", do_ping }, { "pong", do_pong },
 		{ "knock", do_knock }, { "answer", do_answer },
 	};
-	size_t count = argc > 3 ? strtoull(argv[3], NULL, 0) : 0, i;
-	size_t size = argc > 4 ? strtoull(argv[4], NULL, 0) : BUFFER;
+	struct task task = { 0 };
+	size_t i;
 	struct cpu before = cpu_now(), after;
 	struct rusage self, children;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	signal(SIGPIPE, SIG_IGN);
 	for (i = 0; i < sizeof(verbs) / sizeof(*verbs); i++)
-		if (argc > 3 && !strcmp(argv[1], verbs[i].name))
+		if (argc > 4 && !strcmp(argv[1], verbs[i].name))
 			break;
-	if (i == sizeof(verbs) / sizeof(*verbs) || !count || !size || size > BUFFER)
-		errx(2, "usage: stream-bench VERB ENDPOINT COUNT [SIZE]");
-	verbs[i].run(argv[2], count, size);
+	if (i < sizeof(verbs) / sizeof(*verbs)) {
+		task.endpoint = argv[2];
+		task.ns = strtoull(argv[3], NULL, 0) * 1000000u;
+		task.size = strtoull(argv[4], NULL, 0);
+		task.most = argc > 5 ? strtoull(argv[5], NULL, 0) : 0;
+	}
+	if (!task.size || task.size > BUFFER)
+		errx(2, "usage: stream-bench VERB ENDPOINT MILLISECONDS SIZE [MOST]");
+	verbs[i].run(&task);
 	after = cpu_now();
 	getrusage(RUSAGE_SELF, &self);
 	getrusage(RUSAGE_CHILDREN, &children);
