@@ -70,6 +70,7 @@ enum stream_state {
  * @hot_until:     when to stop polling
  * @spin_ns:       how long to poll after bytes moved: config.spin_ns, or less where that was in vain
  * @active_at:     when bytes moved last
+ * @trickle:       turns in a row that moved a few bytes out, and none in
  */
 struct stream {
 	struct streams *t;
@@ -86,6 +87,7 @@ struct stream {
 	uint64_t hot_until;
 	uint64_t spin_ns;
 	uint64_t active_at;
+	unsigned trickle;
 	uint64_t gen_p;
 	uint64_t gen_c;
 	unsigned on;

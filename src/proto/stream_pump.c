@@ -35,6 +35,14 @@
 /* A quiet stream is polled for this part of the full time. */
 #define SPIN_SHRINK_MAX 16
 
+/*
+ * A peer that writes few bytes at a time, again and again and without an answer, is looked at no more often than this:
+ * each look takes a cache line away from it, and each turn wakes a program.
+ */
+#define TRICKLE_BYTES 2048u
+#define TRICKLE_TURNS 8u
+#define TRICKLE_NS 20000u
+
 static void full_barrier(void)
 {
 	atomic_thread_fence(memory_order_seq_cst);
@@ -181,7 +189,7 @@ static void consume(struct stream *s, uint64_t n)
  * One turn of the out direction. Returns 1: more to do; 0: nothing to do before an event;
  * negative errno: -EFAULT, -EBADMSG (the ring).
  */
-static int pump_out(struct stream *s, bool *ret_moved)
+static int pump_out(struct stream *s, uint64_t *ret_moved)
 {
 	const struct stream_end_ops *end = s->t->ports.end;
 	struct mem_span span[QP_MAX_SPANS];
@@ -197,12 +205,12 @@ static int pump_out(struct stream *s, bool *ret_moved)
 			pass_end(s);
 			return 0;
 		}
-		*ret_moved = true;
 		if (!budget)
 			return 1;
 		if (s->deaf) {
 			/* A hostile peer moves its position as fast as we look at it. */
 			consume(s, ready);
+			*ret_moved += ready;
 			budget -= ready < budget ? ready : budget;
 			continue;
 		}
@@ -212,6 +220,7 @@ static int pump_out(struct stream *s, bool *ret_moved)
 		n = end->send(s->end, span, r);
 		if (n > 0) {
 			consume(s, (uint64_t)n);
+			*ret_moved += (uint64_t)n;
 			budget -= (uint64_t)n;
 		} else if (n == -EAGAIN) {
 			s->writable = false;
@@ -278,7 +287,7 @@ static int publish(struct stream *s)
 }
 
 /* One turn of the in direction; returns as pump_out(), and -ESHUTDOWN: the end is gone and drained. */
-static int pump_in(struct stream *s, bool *ret_moved)
+static int pump_in(struct stream *s, uint64_t *ret_moved)
 {
 	const struct stream_end_ops *end = s->t->ports.end;
 	struct mem_span span[QP_MAX_SPANS];
@@ -310,7 +319,7 @@ static int pump_in(struct stream *s, bool *ret_moved)
 			if (r)
 				return r;
 			budget -= (uint64_t)n;
-			*ret_moved = true;
+			*ret_moved += (uint64_t)n;
 		} else if (n == -EAGAIN) {
 			s->readable = false;
 		} else if (n == 0) {
@@ -376,6 +385,8 @@ static void stay_hot(struct stream *s, uint64_t now)
 		s->spin_ns = full;
 	else if (s->spin_ns / 2 >= full / SPIN_SHRINK_MAX)
 		s->spin_ns /= 2;
+	if (now - s->active_at > full)
+		s->trickle = 0;
 	s->active_at = now;
 	s->hot_until = now + s->spin_ns;
 }
@@ -383,18 +394,19 @@ static void stay_hot(struct stream *s, uint64_t now)
 void pump_run(struct stream *s)
 {
 	struct streams *t = s->t;
-	bool moved = false;
+	uint64_t moved_out = 0, moved_in = 0;
 	bool hot = t->config.spin_ns != 0;
+	bool moved;
 	int out, in;
 
 	if (s->parked)
 		return;
-	out = pump_out(s, &moved);
+	out = pump_out(s, &moved_out);
 	if (out < 0) {
 		give_up(s, out);
 		return;
 	}
-	in = pump_in(s, &moved);
+	in = pump_in(s, &moved_in);
 	if (in == -ESHUTDOWN) {
 		stream_close(s);
 		return;
@@ -403,9 +415,12 @@ void pump_run(struct stream *s)
 		give_up(s, in);
 		return;
 	}
+	moved = moved_out || moved_in;
 	if (out == 0) {
 		if (hot && moved)
 			stay_hot(s, t->ports.now(t->ports.ctx));
+		if (moved)
+			s->trickle = moved_in || moved_out >= TRICKLE_BYTES ? 0 : s->trickle + 1;
 		if (hot && (moved || s->on & ON_HOT) && s->writable) {
 			out = show(s, 1);
 			if (!out && !(s->on & ON_HOT)) {
@@ -435,6 +450,12 @@ void pump_run(struct stream *s)
 		stream_queue(s);
 }
 
+/* How long not to look at a stream that trickles: a part of the time that it is hot. */
+static uint64_t trickle_ns(const struct stream *s)
+{
+	return s->spin_ns / 4 < TRICKLE_NS ? s->spin_ns / 4 : TRICKLE_NS;
+}
+
 /* Look at a hot stream. Returns false when it has cooled down. */
 bool pump_poll(struct stream *s, uint64_t now)
 {
@@ -443,6 +464,8 @@ bool pump_poll(struct stream *s, uint64_t now)
 
 	if (s->on & ON_RUN || s->parked)
 		return !s->parked;
+	if (s->trickle >= TRICKLE_TURNS && now < s->active_at + trickle_ns(s))
+		return true;
 	/* What nobody takes at present is no reason to go on. */
 	if (s->writable || s->deaf)
 		r = qp_ready(&s->qp, &n);
