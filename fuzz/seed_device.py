@@ -55,8 +55,23 @@ def query(dma):
     return call(0, struct.pack("<III", 1, 0, 1), dma)
 
 
-def link(dma):
-    return call(3, struct.pack("<IIQ", CID, 3, 5), dma)
+def link(dma, rid=3):
+    return call(3, struct.pack("<IIQ", CID, rid, 5), dma)
+
+
+def unlink(dma, rid=3):
+    return call(4, struct.pack("<II", CID, rid), dma)
+
+
+def buffer(addr, opcode, size, *elements):
+    """A DMA buffer at @addr, and its being sent."""
+    data = struct.pack("<IIIIQ", 1, opcode, size, 0, 0) + b"".join(struct.pack("<QQ", *e) for e in elements)
+    return op(7) + struct.pack("<I", addr) + bytes([len(data)]) + data + write(0x24, addr, MMIO)
+
+
+def memory(mutations=0, limit=None, fails=False):
+    how = mutations | (0x10 if limit is not None else 0) | (0x20 if fails else 0)
+    return op(16) + bytes([how]) + (bytes([limit]) if limit is not None else b"")
 
 
 def alloc(dma, handle=(CID, 2), flags=0):
@@ -73,8 +88,8 @@ def packet(dma, dst=(2, 1)):
     return send(datagram(dst, (CID, 1), body), dma)
 
 
-def deliver(size, count=1):
-    return op(12) + bytes([(count - 1) << 4]) + struct.pack("<H", size - 24)
+def deliver(size, count=1, event=False):
+    return op(12) + bytes([(count - 1) << 4 | event << 3]) + struct.pack("<H", size - 24)
 
 
 def drain(size):
@@ -132,8 +147,22 @@ def seeds():
     yield "doorbells", 0, mmio + [link(True), ring(), call(5, struct.pack("<II", CID, 3), True),
                                   call(4, struct.pack("<II", CID, 3), True), ring()]
     yield "hypervisor", 0, mmio + [packet(True, (0, 15)), packet(True, (1, 1)), packet(True, (CID, 1)), receive()]
-    yield "mutations", 0, mmio + [op(16) + bytes([0x0f])] + [packet(True), alloc(True), receive()] * 3
-    yield "unmapped", 0, mmio + pair_dma + [op(16) + bytes([0x10, 20])] + [packet(True), receive(), ring()]
+    yield "mutations", 0, mmio + [memory(15)] + [packet(True), alloc(True), receive()] * 3
+    yield "unmapped", 0, mmio + pair_dma + [memory(limit=20), packet(True), receive(), ring()]
+    yield "no-memory", 0, mmio + [memory(fails=True), alloc(True), memory(), alloc(True)]
+    yield "bitmap-gone", 0, mmio + [link(True), memory(limit=1), ring(), memory(), ring()]
+    full = [deliver(60000, 16, True), deliver(3000, 16, True), deliver(400, 16, True)]
+    yield "owed-detach", 0, mmio + pair_dma + full + [host_pair(3, 1)] + [receive()] * 4
+    yield "owed-both", 0, mmio + [alloc(True)] + full + pair_dma[1:] + [host_pair(3, 1)] + [receive()] * 4
+    yield "owed-gone", 0, mmio + pair_dma + full + [host_pair(3, 1), detach(True)] + [receive()] * 2
+    yield "collisions", 0, mmio + [step for rid in range(0, 6) for step in (
+        link(True, rid << 28), alloc(True, (CID, rid << 28)))] + [
+            step for rid in (1, 0, 5) for step in (unlink(True, rid << 28), detach(True, (CID, rid << 28)))]
+    yield "elements", 0, mmio + [
+        buffer(0x9000, 1, 2, (0x8000, 24), (0x8018, 32)), buffer(0x9000, 1, 1, (0x100000, 56)),
+        buffer(0x9000, 1, 255), buffer(0x9fe0, 1, 1, (0x8000, 24))]
+    yield "elements-wrap", 0, mmio + [buffer(0x9000, 1, 1, ((1 << 64) - 8, 56)), buffer(0x9000, 2, 56),
+                                      buffer(0x9000, 1, 2, (0, 1 << 63), (0, 1 << 63))]
 
 
 def main():

@@ -218,7 +218,7 @@ bool dev_is_active(const struct dev *dev)
 
 bool dev_is_drained(const struct dev *dev)
 {
-	return !dev->inbox.count && !dev->pairs.owed_first;
+	return !dev->inbox.count && !dev->pairs.owed_first && dev->drain.pos >= dev->drain.data;
 }
 
 int32_t dev_queue(struct dev *dev, const uint8_t *dg, size_t size)

@@ -396,8 +396,11 @@ int32_t dev_qp_attach(struct dev *dev, struct vmci_handle handle, uint64_t produ
 
 	if (!pair)
 		return VMCI_ERROR_NOT_FOUND;
-	if (pair->state != DEV_PAIR_GUEST || dev->resetting)
+	if (pair->state != DEV_PAIR_GUEST || dev->resetting) {
+		dev_note(dev, DEV_NOTE_PAIR, LOG_LEVEL_DEBUG, "queue pair %u:%u is not free for the host: %s",
+			 handle.context, handle.resource, dev_pair_state_to_string(pair->state));
 		return VMCI_ERROR_UNAVAILABLE;
+	}
 	if (pair->peer != VMCI_CID_HOST && pair->peer != VMCI_INVALID_ID)
 		return VMCI_ERROR_NO_ACCESS;
 	if (produce != pair->consume || consume != pair->produce)

@@ -352,6 +352,24 @@ static void test_s2_3_reset_in_the_middle_of_a_burst(void **state)
 	}
 }
 
+static void test_drained_means_read_to_the_last_byte(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_true(dev_is_drained(rig->dev));
+	assert_int_equal(deliver(rig, 56, 1), 56);
+	for (int i = 0; i < 56; i++) {
+		assert_false(dev_is_drained(rig->dev));
+		inb(rig, VMCI_REG_DATA_IN);
+	}
+	assert_true(dev_is_drained(rig->dev));
+	inb(rig, VMCI_REG_DATA_IN);
+	assert_true(dev_is_drained(rig->dev));
+	assert_int_equal(deliver(rig, 56, 1), 56);
+	out32(rig, VMCI_REG_CONTROL, VMCI_CONTROL_RESET);
+	assert_true(dev_is_drained(rig->dev));
+}
+
 static void test_dma_receive_in_the_middle_of_a_burst_takes_only_what_is_queued(void **state)
 {
 	struct rig *rig = *state;
@@ -394,6 +412,7 @@ int main(void)
 		T(test_s3_5_random_mixes_with_arrivals_during_the_drain),
 		T(test_s3_5_every_size_around_the_edges),
 		T(test_s2_3_reset_in_the_middle_of_a_burst),
+		T(test_drained_means_read_to_the_last_byte),
 		T(test_dma_receive_in_the_middle_of_a_burst_takes_only_what_is_queued),
 	};
 

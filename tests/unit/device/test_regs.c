@@ -39,6 +39,23 @@ static void test_s2_1_unoffered_capabilities_are_not_acknowledged(void **state)
 	assert_int_equal(rig->dev->acked, 0x2c);
 }
 
+static bool usable(void *ctx)
+{
+	return ((struct rig *)ctx)->unmapped == 0;
+}
+
+static void test_s2_2_no_capability_is_shown_for_memory_that_cannot_be_reached(void **state)
+{
+	struct rig *rig = *state;
+
+	rig->dev->ports.mem_is_usable = usable;
+	assert_int_equal(in32(rig, VMCI_REG_CAPS), 0x2c);
+	rig->unmapped = 1;
+	assert_int_equal(in32(rig, VMCI_REG_CAPS), 0);
+	rig->unmapped = 0;
+	assert_int_equal(in32(rig, VMCI_REG_CAPS), 0x2c);
+}
+
 static void test_s2_same_registers_over_ports_and_mmio(void **state)
 {
 	struct rig *rig = *state;
@@ -336,6 +353,7 @@ int main(void)
 		T(test_s2_1_capabilities_offered),
 		T(test_s2_1_capabilities_read_the_same_after_writing),
 		T(test_s2_1_unoffered_capabilities_are_not_acknowledged),
+		T(test_s2_2_no_capability_is_shown_for_memory_that_cannot_be_reached),
 		T(test_s2_same_registers_over_ports_and_mmio),
 		T(test_s2_status_shows_interrupts_on),
 		T(test_s2_result_low_is_not_destructive),
