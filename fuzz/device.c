@@ -536,7 +536,7 @@ static void do_deliver(void)
 {
 	static uint8_t dg[VMCI_DG_MAX_SIZE];
 	uint8_t how = take8();
-	size_t len = how & 1 ? 24 + take8() : 24 + take16() % (VMCI_DG_MAX_SIZE - 24);
+	size_t len = VMCI_DG_HEADER_SIZE + (how & 1 ? take8() : take16() % VMCI_DG_MAX_PAYLOAD);
 
 	dg_build(dg, handle_make(how & 2 ? take8() : CID, how & 4 ? VMCI_INVALID_ID : 1),
 		 handle_make(how & 8 ? 0 : 2, 0), len - VMCI_DG_HEADER_SIZE);
