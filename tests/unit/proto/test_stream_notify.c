@@ -711,6 +711,80 @@ static void test_hot_stream_cools_down_when_nobody_takes_its_bytes(void **state)
 	rig_free(rig);
 }
 
+/* Where waiting was in vain the last times, the wait is shorter: half as long each time, down to a sixteenth. */
+static void test_quiet_streams_are_polled_for_a_shorter_time(void **state)
+{
+	static const uint64_t waits[] = { SPIN / 2, SPIN / 4, SPIN / 8, SPIN / 16, SPIN / 16 };
+	struct rig *rig = hot_rig();
+	struct rig_conn c;
+	uint64_t start;
+
+	(void)state;
+	quiet(rig, true, RIG_FOREVER, &c);
+	for (size_t i = 0; i < sizeof(waits) / sizeof(waits[0]); i++) {
+		rig->now += 1000000;
+		rig_write(&c, 1);
+		rig_say(&c, PACKET_WROTE, 0);
+		start = rig->now;
+		round_of(rig);
+		rig->now = start + waits[i] - 1;
+		assert_true(round_of(rig));
+		rig->now = start + waits[i];
+		assert_false(round_of(rig));
+	}
+	/* The next bytes come soon: the whole time again. */
+	rig_write(&c, 1);
+	rig_say(&c, PACKET_WROTE, 0);
+	start = rig->now;
+	round_of(rig);
+	rig->now = start + SPIN - 1;
+	assert_true(round_of(rig));
+	rig->now = start + SPIN;
+	assert_false(round_of(rig));
+	rig_free(rig);
+}
+
+/* A guest that writes a few bytes again and again, without an answer, is not looked at all the time. */
+static void test_trickles_are_collected(void **state)
+{
+	struct rig *rig = hot_rig();
+	struct rig_conn c;
+	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
+	uint64_t got;
+
+	(void)state;
+	rig_write(&c, 1);
+	rig_say(&c, PACKET_WROTE, 0);
+	round_of(rig);
+	for (unsigned i = 2; i <= 8; i++) {
+		rig_write(&c, 1);
+		assert_true(round_of(rig));
+		assert_true(round_of(rig));
+		assert_int_equal(end->got, i);
+	}
+	got = end->got;
+	for (unsigned i = 0; i < 10; i++) {
+		rig->now += SPIN / 4 / 10 - 1;
+		rig_write(&c, 1);
+		assert_true(round_of(rig));
+		assert_int_equal(end->got, got);
+	}
+	rig->now += 10;
+	assert_true(round_of(rig));
+	assert_true(round_of(rig));
+	assert_int_equal(end->got, c.written);
+
+	/* With an answer it is a conversation. */
+	end->avail = 1;
+	stream_readable(c.stream);
+	round_of(rig);
+	rig_write(&c, 1);
+	assert_true(round_of(rig));
+	assert_true(round_of(rig));
+	assert_int_equal(end->got, c.written);
+	rig_free(rig);
+}
+
 /* Without spinning there is no poll, and the true position is shown at once. */
 static void test_cold_streams_are_not_polled(void **state)
 {
@@ -760,6 +834,8 @@ int main(void)
 		cmocka_unit_test(test_hot_stream_looks_once_more_before_it_sleeps),
 		cmocka_unit_test(test_hot_stream_finds_room),
 		cmocka_unit_test(test_hot_stream_cools_down_when_nobody_takes_its_bytes),
+		cmocka_unit_test(test_quiet_streams_are_polled_for_a_shorter_time),
+		cmocka_unit_test(test_trickles_are_collected),
 		TEST(test_cold_streams_are_not_polled),
 	};
 
