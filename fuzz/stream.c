@@ -2,13 +2,13 @@
 /*
  * A hostile guest against the streams of one table.
  *
- * The input is a list of operations, one byte each (modulo OP_NUM) with operand bytes behind it; operands that are
- * missing are 0. Bytes that the guest may change at any time, the positions in the headers of its queue pairs, come from
- * the input at each load where the pair is "wild", and from memory otherwise.
+ * The input is a list of operations, one byte each (modulo OP_NUM) with operand bytes behind it; operands
+ * that are missing are 0. Bytes that the guest may change at any time, the positions in the headers of its
+ * queue pairs, come from the input at each load where the pair is "wild", and from memory otherwise.
  *
- * Checked, beside what the sanitizers check: packets are canonical and carry the stream's own address; nothing
- * outside a ring is given to an end; ends get nothing after their last call, and get that call; queue pairs are given
- * back; a stream for each end, and none is left; time-outs are on time.
+ * Checked, beside what the sanitizers check: packets are canonical and carry the stream's own address;
+ * nothing outside a ring is given to an end; ends get nothing after their last call, and get that call; queue
+ * pairs are given back; a stream for each end, and none is left; time-outs are on time.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -95,7 +95,7 @@ static void check(bool ok, const char *what)
 	abort();
 }
 
-/* --- The input -------------------------------------------------------------------------- */
+/* --- The input ----------------------------------------------------------------------------- */
 
 static uint8_t byte(void)
 {
@@ -137,7 +137,8 @@ static int load64(void *ctx, struct mem_pages *pages, size_t off, uint64_t *ret)
 {
 	(void)ctx;
 	f.loads++;
-	check(off % 8 == 0 && part_of(pages, off) != 4 && off % PAGE < 24, "a position is loaded from somewhere else");
+	check(off % 8 == 0 && part_of(pages, off) != 4 && off % PAGE < 24,
+	      "a position is loaded from somewhere else");
 	if (pages->unmapped & part_of(pages, off))
 		return -EFAULT;
 	if (pages->wild) {
@@ -153,7 +154,8 @@ static int load64(void *ctx, struct mem_pages *pages, size_t off, uint64_t *ret)
 static int store64(void *ctx, struct mem_pages *pages, size_t off, uint64_t v)
 {
 	(void)ctx;
-	check(off % 8 == 0 && part_of(pages, off) != 4 && off % PAGE < 24, "a position is stored somewhere else");
+	check(off % 8 == 0 && part_of(pages, off) != 4 && off % PAGE < 24,
+	      "a position is stored somewhere else");
 	if (off % PAGE)
 		check(v < pages->size, "a position out of range is published");
 	if (pages->unmapped & part_of(pages, off))
@@ -162,7 +164,8 @@ static int store64(void *ctx, struct mem_pages *pages, size_t off, uint64_t v)
 	return 0;
 }
 
-static int spans_of(void *ctx, struct mem_pages *pages, size_t off, size_t len, struct mem_span *spans, int max)
+static int spans_of(void *ctx, struct mem_pages *pages, size_t off, size_t len, struct mem_span *spans,
+		    int max)
 {
 	uint64_t total = 2 * (PAGE + data_size(pages));
 	int n = 0;
@@ -202,7 +205,8 @@ static struct pair *pair_new(uint32_t context, uint64_t size)
 		if (pair->host || pair->guest)
 			continue;
 		free(pair->pages.base);
-		*pair = (struct pair){ .handle = handle_make(context, f.next_resource++), .pages.size = size };
+		*pair = (struct pair){ .handle = handle_make(context, f.next_resource++),
+				       .pages.size = size };
 		return pair;
 	}
 	return NULL;
@@ -234,12 +238,14 @@ static void pair_leave(struct pair *pair)
 	pair->pages.base = NULL;
 }
 
-static int32_t qp_create(void *ctx, uint64_t produce, uint64_t consume, void *owner, struct vmci_handle *ret_handle)
+static int32_t qp_create(void *ctx, uint64_t produce, uint64_t consume, void *owner,
+			 struct vmci_handle *ret_handle)
 {
 	struct pair *pair = pair_new(HOST, produce);
 
 	(void)ctx;
-	check(produce == consume && produce >= LIMIT_RING_MIN && produce <= LIMIT_RING_MAX, "a ring out of limits");
+	check(produce == consume && produce >= LIMIT_RING_MIN && produce <= LIMIT_RING_MAX,
+	      "a ring out of limits");
 	if (!pair)
 		return VMCI_ERROR_NO_RESOURCES;
 	pair->host = true;
@@ -248,12 +254,14 @@ static int32_t qp_create(void *ctx, uint64_t produce, uint64_t consume, void *ow
 	return VMCI_SUCCESS_QUEUEPAIR_CREATE;
 }
 
-static int32_t qp_attach(void *ctx, struct vmci_handle handle, uint64_t produce, uint64_t consume, void *owner)
+static int32_t qp_attach(void *ctx, struct vmci_handle handle, uint64_t produce, uint64_t consume,
+			 void *owner)
 {
 	struct pair *pair = pair_find(handle);
 
 	(void)ctx;
-	check(produce == consume && produce >= LIMIT_RING_MIN && produce <= LIMIT_RING_MAX, "a ring out of limits");
+	check(produce == consume && produce >= LIMIT_RING_MIN && produce <= LIMIT_RING_MAX,
+	      "a ring out of limits");
 	if (!pair || pair->host)
 		return pair ? VMCI_ERROR_UNAVAILABLE : VMCI_ERROR_NOT_FOUND;
 	if (pair->pages.size != produce)
@@ -285,7 +293,7 @@ static void qp_detach(void *ctx, struct vmci_handle handle)
 	pair->host = false;
 }
 
-/* --- Packets --------------------------------------------------------------------------------- */
+/* --- Packets ------------------------------------------------------------------------------- */
 
 static int32_t send_packet(void *ctx, const uint8_t *dg, size_t size)
 {
@@ -378,10 +386,11 @@ static void op_datagram(void)
 	if (size >= VMCI_DG_HEADER_SIZE)
 		put_le64(buf, packet_arg(handle_make(HOST, VMCI_RID_STREAM)));
 	r = streams_packet(f.t, buf, size);
-	check(r == (int32_t)size || r == VMCI_ERROR_INVALID_ARGS || r == VMCI_ERROR_NO_ACCESS, "a strange result");
+	check(r == (int32_t)size || r == VMCI_ERROR_INVALID_ARGS || r == VMCI_ERROR_NO_ACCESS,
+	      "a strange result");
 }
 
-/* --- Ends ---------------------------------------------------------------------------------------- */
+/* --- Ends ---------------------------------------------------------------------------------- */
 
 static struct end *end_new(void)
 {
@@ -587,7 +596,7 @@ static void op_leave(void)
 	}
 }
 
-/* --- Guest, and the rest ---------------------------------------------------------------------------- */
+/* --- Guest, and the rest ------------------------------------------------------------------- */
 
 static void op_position(void)
 {
@@ -597,7 +606,9 @@ static void op_position(void)
 
 	/* The guest owns the list: its header is the first; but it can write into either. */
 	if (pair->guest)
-		put_le64(pair->pages.base + (which & 2 ? PAGE + data_size(&pair->pages) : 0) + (which & 1 ? 16 : 8), v);
+		put_le64(pair->pages.base + (which & 2 ? PAGE + data_size(&pair->pages) : 0) +
+				 (which & 1 ? 16 : 8),
+			 v);
 }
 
 static void op_map(void)

@@ -2,24 +2,25 @@
 /*
  * DOC: Model test of streams
  *
- * Two stream tables, back to back: side 0 is context 2, side 1 is context 20. Between them a channel that loses
- * nothing and keeps the order, but delivers late and holds only so many packets; queue pairs in plain memory;
- * a clock that moves when we say so. Programs on both sides do what they like: connect, accept, refuse, write,
- * read, shut down either half, close, abort; memory is taken away and given back; once in a while the machine is
- * reset.
+ * Two stream tables, back to back: side 0 is context 2, side 1 is context 20. Between them a channel that
+ * loses nothing and keeps the order, but delivers late and holds only so many packets; queue pairs in plain
+ * memory; a clock that moves when we say so. Programs on both sides do what they like: connect, accept,
+ * refuse, write, read, shut down either half, close, abort; memory is taken away and given back; once in a
+ * while the machine is reset.
  *
- * The model of a stream is two counters for each direction, bytes put in and bytes taken out, and a pattern that
- * depends on the queue pair, the direction and the position. Checked at every step: no byte is lost, doubled, moved
- * or strayed from another stream; an end of stream comes after the last byte and for a reason; an end gets its last
- * call once; connects that nothing hinders succeed.
+ * The model of a stream is two counters for each direction, bytes put in and bytes taken out, and a pattern
+ * that depends on the queue pair, the direction and the position. Checked at every step: no byte is lost,
+ * doubled, moved or strayed from another stream; an end of stream comes after the last byte and for a reason;
+ * an end gets its last call once; connects that nothing hinders succeed.
  *
- * No stall: from time to time everybody stops. The tables run, packets arrive, timers fire, until nothing moves any
- * more. Nobody pokes a stream meanwhile. If then bytes wait in front of a willing reader, or a willing writer in front
- * of free room, a wake-up was lost. For the windows between looking at a ring and sleeping, the port to memory lets
- * the other side act before and after each load and store of a ring position.
+ * No stall: from time to time everybody stops. The tables run, packets arrive, timers fire, until nothing
+ * moves any more. Nobody pokes a stream meanwhile. If then bytes wait in front of a willing reader, or a
+ * willing writer in front of free room, a wake-up was lost. For the windows between looking at a ring and
+ * sleeping, the port to memory lets the other side act before and after each load and store of a ring
+ * position.
  *
- * MODEL_SEED and MODEL_STEPS choose the first seed and the length of a world; MODEL_WORLDS how many; MODEL_TRACE
- * prints every packet. A failure prints what is needed to repeat it.
+ * MODEL_SEED and MODEL_STEPS choose the first seed and the length of a world; MODEL_WORLDS how many;
+ * MODEL_TRACE prints every packet. A failure prints what is needed to repeat it.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -133,7 +134,8 @@ static struct world {
 } w;
 
 static struct {
-	unsigned long long worlds, steps, connects, connected, failed, accepted, bytes, finished, leftover, closed, nested;
+	unsigned long long worlds, steps, connects, connected, failed, accepted, bytes, finished, leftover,
+		closed, nested;
 	unsigned long long settled, resets, parked, refusals;
 } stats;
 
@@ -143,8 +145,8 @@ static void fail(const char *fmt, ...)
 {
 	va_list ap;
 
-	fprintf(stderr, "model_stream: MODEL_SEED=%llu, step %u%s, time %llu: ", (unsigned long long)w.seed, w.step,
-		w.settling ? " (settling)" : "", (unsigned long long)w.now);
+	fprintf(stderr, "model_stream: MODEL_SEED=%llu, step %u%s, time %llu: ", (unsigned long long)w.seed,
+		w.step, w.settling ? " (settling)" : "", (unsigned long long)w.now);
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
@@ -152,13 +154,13 @@ static void fail(const char *fmt, ...)
 	abort();
 }
 
-#define check(cond, ...)                                                                                               \
-	do {                                                                                                           \
-		if (!(cond))                                                                                           \
-			fail(__VA_ARGS__);                                                                             \
+#define check(cond, ...) \
+	do { \
+		if (!(cond)) \
+			fail(__VA_ARGS__); \
 	} while (0)
 
-/* --- Chance --------------------------------------------------------------------------- */
+/* --- Chance -------------------------------------------------------------------------------- */
 
 static uint64_t rnd(void)
 {
@@ -188,12 +190,13 @@ static uint64_t some(uint64_t max)
 
 static uint8_t pattern(const struct pair *pair, int from, uint64_t pos)
 {
-	uint64_t x = pos * 0x9e3779b97f4a7c15ull + pair->id * 0xc2b2ae3d27d4eb4full + (unsigned)from * 0x165667b19e3779f9ull;
+	uint64_t x = pos * 0x9e3779b97f4a7c15ull + pair->id * 0xc2b2ae3d27d4eb4full +
+		     (unsigned)from * 0x165667b19e3779f9ull;
 
 	return (uint8_t)(x >> 56 ^ x >> 24);
 }
 
-/* --- Who is who -------------------------------------------------------------------------- */
+/* --- Who is who ---------------------------------------------------------------------------- */
 
 static struct side *other(const struct side *side)
 {
@@ -270,11 +273,12 @@ static void mark_dirty(const struct end *server)
 	const struct side *side = &w.side[!server->side];
 
 	for (unsigned i = 0; i < side->alive_count; i++)
-		if (side->alive[i]->local_port == server->peer_port && side->alive[i]->peer_port == server->local_port)
+		if (side->alive[i]->local_port == server->peer_port &&
+		    side->alive[i]->peer_port == server->local_port)
 			side->alive[i]->dirty = true;
 }
 
-/* --- Memory ------------------------------------------------------------------------------- */
+/* --- Memory -------------------------------------------------------------------------------- */
 
 static void interleave(const struct side *self);
 
@@ -313,7 +317,8 @@ static int port_store64(void *ctx, struct mem_pages *pages, size_t off, uint64_t
 	return 0;
 }
 
-static int port_spans(void *ctx, struct mem_pages *pages, size_t off, size_t len, struct mem_span *spans, int max)
+static int port_spans(void *ctx, struct mem_pages *pages, size_t off, size_t len, struct mem_span *spans,
+		      int max)
 {
 	size_t page = (size_t)1 << pages->pair->shift;
 	int n = 0;
@@ -340,7 +345,7 @@ static const struct mem_ops mem_ops = {
 	.spans = port_spans,
 };
 
-/* --- The channel ------------------------------------------------------------------------------ */
+/* --- The channel --------------------------------------------------------------------------- */
 
 static void channel_put(struct side *to, const struct message *m)
 {
@@ -416,9 +421,10 @@ static bool deliver(struct side *side)
 	return true;
 }
 
-/* --- Queue pairs --------------------------------------------------------------------------------- */
+/* --- Queue pairs --------------------------------------------------------------------------- */
 
-static int32_t port_qp_create(void *ctx, uint64_t produce, uint64_t consume, void *owner, struct vmci_handle *ret_handle)
+static int32_t port_qp_create(void *ctx, uint64_t produce, uint64_t consume, void *owner,
+			      struct vmci_handle *ret_handle)
 {
 	struct side *side = ctx;
 	struct mem mem = { &mem_ops, ctx };
@@ -451,7 +457,8 @@ static int32_t port_qp_create(void *ctx, uint64_t produce, uint64_t consume, voi
 	return VMCI_SUCCESS_QUEUEPAIR_CREATE;
 }
 
-static int32_t port_qp_attach(void *ctx, struct vmci_handle handle, uint64_t produce, uint64_t consume, void *owner)
+static int32_t port_qp_attach(void *ctx, struct vmci_handle handle, uint64_t produce, uint64_t consume,
+			      void *owner)
 {
 	struct side *side = ctx;
 	struct pair *pair = pair_find(handle);
@@ -479,7 +486,8 @@ static int32_t port_qp_map(void *ctx, struct vmci_handle handle, struct qp *ret_
 	check(pair && pair->attached[side->id], "a queue pair is mapped that is not attached");
 	if (!pair->end[!side->id])
 		return VMCI_ERROR_QUEUEPAIR_NOT_READY;
-	qp_init(ret_qp, mem, &pair->pages[side->id], pair->shift, pair->size, pair->size, pair->creator == side->id);
+	qp_init(ret_qp, mem, &pair->pages[side->id], pair->shift, pair->size, pair->size,
+		pair->creator == side->id);
 	return VMCI_SUCCESS;
 }
 
@@ -494,7 +502,7 @@ static void port_qp_detach(void *ctx, struct vmci_handle handle)
 	channel_put(other(side), &m);
 }
 
-/* --- Ends ---------------------------------------------------------------------------------------- */
+/* --- Ends ---------------------------------------------------------------------------------- */
 
 static struct end *called(void *end)
 {
@@ -636,13 +644,13 @@ static void op_finish(void *end, void *data, size_t len)
 		take(e, data, len);
 	free(data);
 	/*
-	 * What can be lost: what nobody reads; what is in memory that is not there; and what the other side could not
-	 * put there before it was aborted or reset.
+	 * What can be lost: what nobody reads; what is in memory that is not there; and what the other side
+	 * could not put there before it was aborted or reset.
 	 */
 	if (!e->deaf_said && !e->pair->hidden[e->side] &&
 	    !(peer->aborted && e->pair->was_hidden[peer->side]))
-		check(e->got == peer->put, "the peer's last bytes are lost: %llu of %llu", (unsigned long long)e->got,
-		      (unsigned long long)peer->put);
+		check(e->got == peer->put, "the peer's last bytes are lost: %llu of %llu",
+		      (unsigned long long)e->got, (unsigned long long)peer->put);
 	if (peer->over_by_close && !(peer->told & VMCI_SHUTDOWN_RECEIVE))
 		check(!peer->avail, "closed before its last %llu bytes", (unsigned long long)peer->avail);
 	stats.finished++;
@@ -719,7 +727,7 @@ static void port_log(void *ctx, enum log_level level, const char *line)
 		fprintf(stderr, "%12llu %d %s\n", (unsigned long long)w.now, ((struct side *)ctx)->id, line);
 }
 
-/* --- Programs -------------------------------------------------------------------------------------- */
+/* --- Programs ------------------------------------------------------------------------------ */
 
 /* What the event loop does on an edge: only if the stream waits for it. */
 static void poke_r(struct end *e)
@@ -896,7 +904,7 @@ static void act(struct side *side)
 		hide_memory(side, e);
 }
 
-/* --- The machine ----------------------------------------------------------------------------------- */
+/* --- The machine --------------------------------------------------------------------------- */
 
 /* One round of the event loop. */
 static void loop_round(struct side *side)
@@ -988,7 +996,8 @@ static void check_quiet(const struct end *e)
 	bool full;
 
 	check(e->active && e->pair, "an end is still in its handshake");
-	check(peer && e->pair->attached[0] && e->pair->attached[1] && !peer->over, "the peer's end was not noticed");
+	check(peer && e->pair->attached[0] && e->pair->attached[1] && !peer->over,
+	      "the peer's end was not noticed");
 	check(!e->wake_r && !e->wake_w, "the model forgot to wake an end");
 
 	in_ring = e->put - peer->got;
@@ -1001,19 +1010,22 @@ static void check_quiet(const struct end *e)
 		fail("stall: the writer is not told that nobody reads");
 	} else if (in_ring) {
 		check(!peer->shut_rd, "stall: bytes for nobody");
-		check(!peer->room, "stall: pair %u: %llu bytes wait in front of a willing reader on side %d", e->pair->id,
-		      (unsigned long long)in_ring, peer->side);
+		check(!peer->room, "stall: pair %u: %llu bytes wait in front of a willing reader on side %d",
+		      e->pair->id, (unsigned long long)in_ring, peer->side);
 	} else if (e->eof_said) {
 		check(peer->told & VMCI_SHUTDOWN_SEND, "stall: end of stream was not told");
 	}
 	if (!full) {
-		check(!e->avail, "stall: pair %u: a writer on side %d waits in front of free room", e->pair->id, e->side);
+		check(!e->avail, "stall: pair %u: a writer on side %d waits in front of free room",
+		      e->pair->id, e->side);
 		check(!e->shut_wr || e->eof_said || e->gone, "stall: a half-close was not noticed");
 		check(!e->gone, "stall: a close was not noticed");
 	}
 }
 
-/* Everybody stops; what is under way arrives. Then nothing may be stuck. With @thirsty all programs read on. */
+/*
+ * Everybody stops; what is under way arrives. Then nothing may be stuck. With @thirsty all programs read on.
+ */
 static void settle(bool thirsty)
 {
 	w.settling = true;
@@ -1058,8 +1070,8 @@ static void settle(bool thirsty)
 		for (unsigned i = 0; i < w.side[k].alive_count; i++)
 			check_quiet(w.side[k].alive[i]);
 	for (int k = 0; k < SIDES; k++)
-		check(streams_count(w.side[k].t) == w.side[k].alive_count, "side %d: %zu streams and %u ends", k,
-		      streams_count(w.side[k].t), w.side[k].alive_count);
+		check(streams_count(w.side[k].t) == w.side[k].alive_count, "side %d: %zu streams and %u ends",
+		      k, streams_count(w.side[k].t), w.side[k].alive_count);
 	w.settling = false;
 	stats.settled++;
 }
@@ -1087,7 +1099,8 @@ static void reset(void)
 		enter(&w.side[k]);
 		streams_reset(w.side[k].t);
 		leave(&w.side[k]);
-		check(!w.side[k].alive_count && !streams_count(w.side[k].t), "side %d: streams survive a reset", k);
+		check(!w.side[k].alive_count && !streams_count(w.side[k].t),
+		      "side %d: streams survive a reset", k);
 		channel_clear();
 	}
 	w.nested = false;
@@ -1169,7 +1182,8 @@ static void world_end(void)
 		free(w.end[i]);
 	}
 	for (unsigned i = 0; i < w.pair_count; i++) {
-		check(!w.pair[i]->attached[0] && !w.pair[i]->attached[1] && !w.pair[i]->base, "a queue pair is left");
+		check(!w.pair[i]->attached[0] && !w.pair[i]->attached[1] && !w.pair[i]->base,
+		      "a queue pair is left");
 		free(w.pair[i]);
 	}
 	free(w.end);
@@ -1213,11 +1227,12 @@ int main(void)
 
 	for (unsigned long long i = 0; i < worlds; i++)
 		run_world(seed + i, steps);
-	printf("%llu worlds, %llu steps: %llu connects (%llu connected, %llu failed), %llu MiB, %llu finished with %llu KiB "
-	       "left over, %llu closed, %llu interleaved, %llu times parked, %llu packets refused, %llu resets, "
+	printf("%llu worlds, %llu steps: %llu connects (%llu connected, %llu failed), %llu MiB, "
+	       "%llu finished with %llu KiB left over, %llu closed, %llu interleaved, %llu times parked, "
+	       "%llu packets refused, %llu resets, "
 	       "%llu times settled\n",
 	       stats.worlds, stats.steps, stats.connects, stats.connected, stats.failed, stats.bytes >> 20,
-	       stats.finished, stats.leftover >> 10, stats.closed, stats.nested, stats.parked, stats.refusals, stats.resets,
-	       stats.settled);
+	       stats.finished, stats.leftover >> 10, stats.closed, stats.nested, stats.parked, stats.refusals,
+	       stats.resets, stats.settled);
 	return 0;
 }

@@ -16,7 +16,7 @@ uint8_t rig_byte(bool from_guest, uint64_t pos)
 	return (uint8_t)(x >> 56);
 }
 
-/* --- memory ---------------------------------------------------------------------------------- */
+/* --- memory -------------------------------------------------------------------------------- */
 
 /* Page @i of a list of @n lies at this place of the block: neighbours are apart. */
 static size_t place(const struct mem_pages *pages, size_t i)
@@ -62,7 +62,8 @@ static int rig_store64(void *ctx, struct mem_pages *pages, size_t off, uint64_t 
 	return 0;
 }
 
-static int rig_spans(void *ctx, struct mem_pages *pages, size_t off, size_t len, struct mem_span *spans, int max)
+static int rig_spans(void *ctx, struct mem_pages *pages, size_t off, size_t len, struct mem_span *spans,
+		     int max)
 {
 	int n = 0;
 
@@ -103,7 +104,8 @@ static int guest_store64(void *ctx, struct mem_pages *pages, size_t off, uint64_
 	return 0;
 }
 
-static int guest_spans(void *ctx, struct mem_pages *pages, size_t off, size_t len, struct mem_span *spans, int max)
+static int guest_spans(void *ctx, struct mem_pages *pages, size_t off, size_t len, struct mem_span *spans,
+		       int max)
 {
 	struct mem_pages mapped = *pages;
 	int r;
@@ -130,7 +132,7 @@ static void pages_init(struct mem_pages *pages, size_t n)
 	assert_non_null(pages->unmapped);
 }
 
-/* --- queue pairs --------------------------------------------------------------------------------- */
+/* --- queue pairs --------------------------------------------------------------------------- */
 
 struct rig_pair *rig_pair_find(struct rig *rig, struct vmci_handle handle)
 {
@@ -149,7 +151,8 @@ static struct rig_pair *pair_new(struct rig *rig, uint32_t context, uint64_t siz
 			continue;
 		free(pair->pages.base);
 		free(pair->pages.unmapped);
-		*pair = (struct rig_pair){ .handle = handle_make(context, rig->next_resource++), .size = size };
+		*pair = (struct rig_pair){ .handle = handle_make(context, rig->next_resource++),
+					   .size = size };
 		return pair;
 	}
 	fail_msg("no queue pair left");
@@ -207,7 +210,8 @@ void rig_map(struct rig *rig, struct rig_pair *pair, bool mapped)
 	streams_memory_changed(rig->t);
 }
 
-static int32_t port_qp_create(void *ctx, uint64_t produce, uint64_t consume, void *owner, struct vmci_handle *ret_handle)
+static int32_t port_qp_create(void *ctx, uint64_t produce, uint64_t consume, void *owner,
+			      struct vmci_handle *ret_handle)
 {
 	struct rig *rig = ctx;
 	struct rig_pair *pair;
@@ -222,7 +226,8 @@ static int32_t port_qp_create(void *ctx, uint64_t produce, uint64_t consume, voi
 	return VMCI_SUCCESS_QUEUEPAIR_CREATE;
 }
 
-static int32_t port_qp_attach(void *ctx, struct vmci_handle handle, uint64_t produce, uint64_t consume, void *owner)
+static int32_t port_qp_attach(void *ctx, struct vmci_handle handle, uint64_t produce, uint64_t consume,
+			      void *owner)
 {
 	struct rig *rig = ctx;
 	struct rig_pair *pair = rig_pair_find(rig, handle);
@@ -271,7 +276,7 @@ static void port_qp_detach(void *ctx, struct vmci_handle handle)
 	rig->detaches++;
 }
 
-/* --- packets --------------------------------------------------------------------------------------- */
+/* --- packets ------------------------------------------------------------------------------- */
 
 static uint64_t port_now(void *ctx)
 {
@@ -303,7 +308,8 @@ static int32_t port_send(void *ctx, const uint8_t *dg, size_t size)
 	assert_true(p->type < PACKET_NUM);
 	if (p->type < PACKET_REQUEST2)
 		assert_int_equal(p->proto, 0);
-	if (p->type == PACKET_INVALID || p->type == PACKET_WROTE || p->type == PACKET_READ || p->type == PACKET_RST)
+	if (p->type == PACKET_INVALID || p->type == PACKET_WROTE || p->type == PACKET_READ ||
+	    p->type == PACKET_RST)
 		assert_int_equal(p->arg, 0);
 	if (p->type == PACKET_OFFER || p->type == PACKET_ATTACH)
 		assert_true(handle_is_valid(packet_handle(p)));
@@ -315,7 +321,8 @@ static int32_t port_send(void *ctx, const uint8_t *dg, size_t size)
 	return (int32_t)size;
 }
 
-int32_t rig_packet(struct rig *rig, unsigned type, uint32_t src_port, uint32_t dst_port, uint64_t arg, uint16_t proto)
+int32_t rig_packet(struct rig *rig, unsigned type, uint32_t src_port, uint32_t dst_port, uint64_t arg,
+		   uint16_t proto)
 {
 	struct packet p = {
 		.dst = handle_make(RIG_HOST, VMCI_RID_STREAM),
@@ -351,8 +358,9 @@ const struct packet *rig_expect_at(struct rig *rig, unsigned type, uint32_t src_
 		print_error("%s:%d: no packet, expected %s\n", file, line, packet_type_to_string(type));
 		_fail(file, line);
 	} else if (p->type != type || p->src_port != src_port || p->dst_port != dst_port) {
-		print_error("%s:%d: %s %u->%u, expected %s %u->%u\n", file, line, packet_type_to_string(p->type),
-			    p->src_port, p->dst_port, packet_type_to_string(type), src_port, dst_port);
+		print_error("%s:%d: %s %u->%u, expected %s %u->%u\n", file, line,
+			    packet_type_to_string(p->type), p->src_port, p->dst_port,
+			    packet_type_to_string(type), src_port, dst_port);
 		_fail(file, line);
 	}
 	return p;
@@ -378,7 +386,7 @@ unsigned rig_drain(struct rig *rig)
 	return types;
 }
 
-/* --- ends ------------------------------------------------------------------------------------------ */
+/* --- ends ---------------------------------------------------------------------------------- */
 
 static struct rig_end *live(void *end)
 {
@@ -519,7 +527,7 @@ struct rig_end *rig_end_new(struct rig *rig, uint64_t room)
 	return e;
 }
 
-/* --- the rest ------------------------------------------------------------------------------------------ */
+/* --- the rest ------------------------------------------------------------------------------ */
 
 static int port_open(void *ctx, struct stream *s, uint32_t local_port, uint32_t peer_port, void **ret_end)
 {
@@ -612,7 +620,7 @@ int rig_teardown(void **state)
 	return 0;
 }
 
-/* --- connections ----------------------------------------------------------------------------------------- */
+/* --- connections --------------------------------------------------------------------------- */
 
 uint64_t rig_write(struct rig_conn *c, uint64_t n)
 {
@@ -654,7 +662,8 @@ uint64_t rig_read(struct rig_conn *c, uint64_t n)
 		for (int i = 0; i < r; i++)
 			for (size_t k = 0; k < span[i].len; k++, now++)
 				if (((uint8_t *)span[i].base)[k] != rig_byte(false, c->read++))
-					fail_msg("byte %llu from the host is wrong", (unsigned long long)c->read - 1);
+					fail_msg("byte %llu from the host is wrong",
+						 (unsigned long long)c->read - 1);
 		qp_consume(&c->qp, now);
 		done += now;
 	}
@@ -684,7 +693,8 @@ uint64_t rig_peek_head(struct rig_conn *c)
 
 void rig_say(struct rig_conn *c, unsigned type, uint64_t arg)
 {
-	assert_int_equal(rig_packet(c->rig, type, c->guest_port, c->host_port, arg, 0), VMCI_STREAM_PACKET_SIZE);
+	assert_int_equal(rig_packet(c->rig, type, c->guest_port, c->host_port, arg, 0),
+			 VMCI_STREAM_PACKET_SIZE);
 }
 
 void rig_run(struct rig *rig)
@@ -702,7 +712,8 @@ void rig_run(struct rig *rig)
 	}
 }
 
-static void conn_init(struct rig_conn *c, struct rig *rig, struct rig_pair *pair, struct rig_end *end, uint32_t size)
+static void conn_init(struct rig_conn *c, struct rig *rig, struct rig_pair *pair, struct rig_end *end,
+		      uint32_t size)
 {
 	struct mem mem = { &guest_mem_ops, NULL };
 
@@ -719,7 +730,8 @@ void rig_accept(struct rig *rig, struct rig_end *end, bool qstate, uint32_t size
 	const struct packet *p;
 
 	rig->next_end = end;
-	rig_packet(rig, qstate ? PACKET_REQUEST2 : PACKET_REQUEST, rig->guest_port, rig->host_port, size, qstate);
+	rig_packet(rig, qstate ? PACKET_REQUEST2 : PACKET_REQUEST, rig->guest_port, rig->host_port, size,
+		   qstate);
 	p = rig_expect(rig, qstate ? PACKET_NEGOTIATE2 : PACKET_NEGOTIATE);
 	assert_int_equal(p->arg, size);
 	assert_int_equal(p->proto, qstate);
@@ -742,7 +754,8 @@ void rig_connect(struct rig *rig, struct rig_end *end, bool qstate, uint32_t siz
 	p = rig_next(rig);
 	assert_non_null(p);
 	assert_true(p->type == PACKET_REQUEST || p->type == PACKET_REQUEST2);
-	rig_packet(rig, qstate ? PACKET_NEGOTIATE2 : PACKET_NEGOTIATE, rig->guest_port, rig->host_port, size, qstate);
+	rig_packet(rig, qstate ? PACKET_NEGOTIATE2 : PACKET_NEGOTIATE, rig->guest_port, rig->host_port, size,
+		   qstate);
 	p = rig_expect(rig, PACKET_OFFER);
 	pair = rig_guest_attach(rig, packet_handle(p), size);
 	rig_packet(rig, PACKET_ATTACH, rig->guest_port, rig->host_port, p->arg, 0);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A stage for the stream state machine: one struct streams (the host, context 2), and the test playing the guest
- * (context 20) by hand: its packets, its queue pairs in plain memory, its ring positions. Ends are counters that
- * make and check a byte pattern, so that any lost, doubled or swapped byte is noticed where it happens.
+ * A stage for the stream state machine: one struct streams (the host, context 2), and the test playing the
+ * guest (context 20) by hand: its packets, its queue pairs in plain memory, its ring positions. Ends are
+ * counters that make and check a byte pattern, so that any lost, doubled or swapped byte is noticed where it
+ * happens.
  */
 #ifndef STREAM_RIG_H
 #define STREAM_RIG_H
@@ -136,10 +137,11 @@ struct rig_end *rig_end_new(struct rig *rig, uint64_t room);
 /* Byte @pos of a direction's pattern. */
 uint8_t rig_byte(bool from_guest, uint64_t pos);
 
-/* --- packets --------------------------------------------------------------------------- */
+/* --- packets ------------------------------------------------------------------------------- */
 
 /* Send a control packet as the guest; returns what streams_packet() does. */
-int32_t rig_packet(struct rig *rig, unsigned type, uint32_t src_port, uint32_t dst_port, uint64_t arg, uint16_t proto);
+int32_t rig_packet(struct rig *rig, unsigned type, uint32_t src_port, uint32_t dst_port, uint64_t arg,
+		   uint16_t proto);
 
 /* The oldest packet that the guest has not looked at; NULL if there is none. */
 const struct packet *rig_next(struct rig *rig);
@@ -147,7 +149,8 @@ const struct packet *rig_next(struct rig *rig);
 /* There must be one, of this type and between these ports; it has the canonical form. */
 const struct packet *rig_expect_at(struct rig *rig, unsigned type, uint32_t src_port, uint32_t dst_port,
 				   const char *file, int line);
-#define rig_expect(rig, type) rig_expect_at(rig, type, (rig)->host_port, (rig)->guest_port, __FILE__, __LINE__)
+#define rig_expect(rig, type) \
+	rig_expect_at(rig, type, (rig)->host_port, (rig)->guest_port, __FILE__, __LINE__)
 #define rig_expect_ports(rig, type, src, dst) rig_expect_at(rig, type, src, dst, __FILE__, __LINE__)
 void rig_expect_quiet_at(struct rig *rig, const char *file, int line);
 #define rig_expect_quiet(rig) rig_expect_quiet_at(rig, __FILE__, __LINE__)

@@ -62,7 +62,9 @@ static void test_s3_1_layout_when_parsed(void **state)
 
 static void test_s3_1_wait_info(void **state)
 {
-	struct packet p = { .type = PACKET_WAITING_READ, .arg = 0x1122334455667788, .offset = 0x99aabbccddeeff00 };
+	struct packet p = { .type = PACKET_WAITING_READ,
+			    .arg = 0x1122334455667788,
+			    .offset = 0x99aabbccddeeff00 };
 	uint8_t buf[VMCI_STREAM_PACKET_SIZE];
 	struct packet q;
 

@@ -49,7 +49,8 @@ static int store64(void *ctx, struct mem_pages *pages, size_t off, uint64_t v)
 	return 0;
 }
 
-static int spans_of(void *ctx, struct mem_pages *pages, size_t off, size_t len, struct mem_span *spans, int max)
+static int spans_of(void *ctx, struct mem_pages *pages, size_t off, size_t len, struct mem_span *spans,
+		    int max)
 {
 	int n = 0;
 

@@ -512,7 +512,8 @@ static void test_s6_8_time_limits_of_ones_own(void **state)
 
 	for (int i = 0; i < 4; i++) {
 		end[i] = rig_end_new(rig, 0);
-		assert_int_equal(streams_connect(rig->t, RIG_PEER, VMCI_PORT_ANY, timeouts[i], end[i], &s), 0);
+		assert_int_equal(streams_connect(rig->t, RIG_PEER, VMCI_PORT_ANY, timeouts[i], end[i], &s),
+				 0);
 	}
 	assert_int_equal(streams_deadline(rig->t), start + 3000);
 	rig->now = start + 3000;

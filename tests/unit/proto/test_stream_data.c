@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The connected stream: bytes both ways, in either role and with either notification scheme; ends that are slow; memory
- * that goes away; turns.
+ * The connected stream: bytes both ways, in either role and with either notification scheme; ends that are
+ * slow; memory that goes away; turns.
  */
 #include <errno.h>
 
@@ -147,7 +147,7 @@ static void test_empty_ends_are_not_asked_again(void **state)
 	assert_int_equal(rig_read(&c, 100), 10);
 }
 
-/* --- Memory that goes away --------------------------------------------------------------------------------- */
+/* --- Memory that goes away ----------------------------------------------------------------- */
 
 static void test_unmapped_memory_is_waited_for(void **state)
 {
@@ -264,7 +264,10 @@ static void test_close_waits_for_the_last_byte(void **state)
 	assert_int_equal(rig_read(&c, 1000), 100);
 }
 
-/* The page with the peer's positions goes after ours was published: we cannot see whether it sleeps, so we tell it. */
+/*
+ * The page with the peer's positions goes after ours was published: we cannot see whether it sleeps, so we
+ * tell it.
+ */
 static void unmap_peers_header(struct rig *rig, enum rig_when when)
 {
 	struct rig_conn *c = rig->hook_ctx;
@@ -365,7 +368,7 @@ static void test_parked_streams_may_end(void **state)
 	rig_free(rig);
 }
 
-/* --- Turns ---------------------------------------------------------------------------------------------------- */
+/* --- Turns --------------------------------------------------------------------------------- */
 
 static void test_one_turn_moves_a_bounded_number_of_bytes(void **state)
 {
@@ -488,7 +491,10 @@ static void test_endless_data_for_nobody_does_not_hold_us_up(void **state)
 		streams_run(rig->t);
 		rig_drain(rig);
 	}
-	/* Each turn drops LIMIT_TURN_BYTES and one ring at most; with random positions that is about 64 looks. */
+	/*
+	 * Each turn drops LIMIT_TURN_BYTES and one ring at most; with random positions that is about 64
+	 * looks.
+	 */
 	assert_in_range(rig->loads, 1, 10 * 1000);
 	rig->hook = NULL;
 }

@@ -28,7 +28,7 @@ static void expect_freed(struct rig *rig)
 	assert_false(streams_poll(rig->t));
 }
 
-/* --- 10.1: SHUTDOWN from the guest ---------------------------------------------------------------- */
+/* --- 10.1: SHUTDOWN from the guest --------------------------------------------------------- */
 
 static void test_s10_1_peer_stops_sending(void **state)
 {
@@ -136,7 +136,7 @@ static void test_s10_1_modes_that_mean_nothing(void **state)
 	rig_expect_quiet(rig);
 }
 
-/* --- 10.1: our program shuts down ---------------------------------------------------------------- */
+/* --- 10.1: our program shuts down ---------------------------------------------------------- */
 
 static void test_s10_1_we_stop_sending(void **state)
 {
@@ -276,7 +276,7 @@ static void test_s10_2_we_close_after_the_peer_stopped_receiving(void **state)
 	expect_freed(rig);
 }
 
-/* --- 10.2: close ------------------------------------------------------------------------------------ */
+/* --- 10.2: close --------------------------------------------------------------------------- */
 
 static void test_s10_2_we_close_without_a_packet(void **state)
 {
@@ -454,7 +454,7 @@ static void test_s10_2_abort_of_a_connected_stream(void **state)
 	expect_freed(rig);
 }
 
-/* --- 10.4: RST ----------------------------------------------------------------------------------------- */
+/* --- 10.4: RST ----------------------------------------------------------------------------- */
 
 static void test_s10_4_rst_leaves_the_rest_readable(void **state)
 {
@@ -504,7 +504,7 @@ static void test_s10_4_rst_on_an_empty_ring(void **state)
 	}
 }
 
-/* --- 10.5: the machine goes ------------------------------------------------------------------------------ */
+/* --- 10.5: the machine goes ---------------------------------------------------------------- */
 
 static void test_s10_5_reset(void **state)
 {
@@ -574,7 +574,7 @@ static void test_free_of_nothing(void **state)
 	assert_null(streams_free(NULL));
 }
 
-/* --- 7: a guest that breaks its ring -------------------------------------------------------------------- */
+/* --- 7: a guest that breaks its ring ------------------------------------------------------- */
 
 static void expect_reset(struct rig *rig, struct rig_conn *c)
 {
@@ -688,7 +688,7 @@ static void test_s7_ring_that_breaks_while_hot(void **state)
 	rig_free(rig);
 }
 
-/* --- The same ports again ----------------------------------------------------------------------------------- */
+/* --- The same ports again ------------------------------------------------------------------ */
 
 static void test_s6_8_ports_can_be_used_again_at_once(void **state)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Which stream a packet belongs to, and what happens to those that belong to none: transport reference, 2.3, 3.3, 4. */
+/*
+ * Which stream a packet belongs to, and what happens to those that belong to none: transport
+ * reference, 2.3, 3.3, 4.
+ */
 #include <errno.h>
 #include <string.h>
 
@@ -7,10 +10,16 @@
 
 static void build(uint8_t *buf, struct vmci_handle dst, struct vmci_handle src, unsigned type)
 {
-	struct packet p = { .dst = dst, .src = src, .type = type, .src_port = RIG_PEER, .dst_port = RIG_PORT };
+	struct packet p = {
+		.dst = dst,
+		.src = src,
+		.type = type,
+		.proto = type == PACKET_REQUEST2,
+		.src_port = RIG_PEER,
+		.dst_port = RIG_PORT,
+		.arg = RIG_SIZE,
+	};
 
-	p.arg = RIG_SIZE;
-	p.proto = type == PACKET_REQUEST2;
 	packet_build(&p, buf);
 }
 
@@ -19,7 +28,8 @@ static void test_s2_3_result_is_the_size(void **state)
 	struct rig *rig = *state;
 	uint8_t buf[VMCI_STREAM_PACKET_SIZE + 8] = { 0 };
 
-	build(buf, handle_make(RIG_HOST, VMCI_RID_STREAM), handle_make(RIG_GUEST, VMCI_RID_STREAM), PACKET_WROTE);
+	build(buf, handle_make(RIG_HOST, VMCI_RID_STREAM), handle_make(RIG_GUEST, VMCI_RID_STREAM),
+	      PACKET_WROTE);
 	assert_int_equal(streams_packet(rig->t, buf, VMCI_STREAM_PACKET_SIZE), VMCI_STREAM_PACKET_SIZE);
 	/* 3.3: longer ones are accepted. */
 	assert_int_equal(streams_packet(rig->t, buf, sizeof(buf)), sizeof(buf));
@@ -33,7 +43,8 @@ static void test_s3_3_short_packets_are_dropped(void **state)
 	struct rig *rig = *state;
 	uint8_t buf[VMCI_STREAM_PACKET_SIZE];
 
-	build(buf, handle_make(RIG_HOST, VMCI_RID_STREAM), handle_make(RIG_GUEST, VMCI_RID_STREAM), PACKET_REQUEST2);
+	build(buf, handle_make(RIG_HOST, VMCI_RID_STREAM), handle_make(RIG_GUEST, VMCI_RID_STREAM),
+	      PACKET_REQUEST2);
 	for (size_t size = 0; size < sizeof(buf); size++)
 		assert_int_equal(streams_packet(rig->t, buf, size), VMCI_ERROR_INVALID_ARGS);
 	assert_int_equal(streams_count(rig->t), 0);
@@ -43,8 +54,14 @@ static void test_s3_3_short_packets_are_dropped(void **state)
 static void test_s3_3_only_the_control_channel_may_send(void **state)
 {
 	static const struct vmci_handle src[] = {
-		{ RIG_GUEST, 0 }, { RIG_GUEST, 2 }, { RIG_GUEST, 15 }, { RIG_GUEST, VMCI_INVALID_ID },
-		{ RIG_GUEST + 1, VMCI_RID_STREAM }, { 0, 15 }, { 1, VMCI_RID_STREAM }, { VMCI_INVALID_ID, VMCI_RID_STREAM },
+		{ RIG_GUEST, 0 },
+		{ RIG_GUEST, 2 },
+		{ RIG_GUEST, 15 },
+		{ RIG_GUEST, VMCI_INVALID_ID },
+		{ RIG_GUEST + 1, VMCI_RID_STREAM },
+		{ 0, 15 },
+		{ 1, VMCI_RID_STREAM },
+		{ VMCI_INVALID_ID, VMCI_RID_STREAM },
 	};
 	struct rig *rig = *state;
 	uint8_t buf[VMCI_STREAM_PACKET_SIZE];

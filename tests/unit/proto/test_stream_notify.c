@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Who wakes whom, and when: transport reference, 8 (packet notification) and 9 (queue state); polling instead. */
+/*
+ * Who wakes whom, and when: transport reference, 8 (packet notification) and 9 (queue state); polling
+ * instead.
+ */
 #include <errno.h>
 
 #include "stream_rig.h"
@@ -29,7 +32,7 @@ static void guest_writes(struct rig_conn *c, uint64_t n)
 	rig_run(c->rig);
 }
 
-/* --- 8: packet notification ------------------------------------------------------------------- */
+/* --- 8: packet notification ---------------------------------------------------------------- */
 
 static void test_s8_1_waiting_read_with_bytes_in_the_ring(void **state)
 {
@@ -259,7 +262,7 @@ static void test_s8_4_generation_before_the_first(void **state)
 	assert_int_equal(p->offset, 12);
 }
 
-/* --- 9: queue state ---------------------------------------------------------------------------- */
+/* --- 9: queue state ------------------------------------------------------------------------ */
 
 static void test_s9_no_waiting_packets(void **state)
 {
@@ -376,8 +379,8 @@ static void test_s9_3_notifications_without_reason(void **state)
 static void test_s9_4_handshake_packets_are_ignored(void **state)
 {
 	static const unsigned types[] = {
-		PACKET_REQUEST, PACKET_NEGOTIATE, PACKET_OFFER, PACKET_ATTACH, PACKET_INVALID, PACKET_REQUEST2,
-		PACKET_NEGOTIATE2,
+		PACKET_REQUEST, PACKET_NEGOTIATE, PACKET_OFFER, PACKET_ATTACH, PACKET_INVALID,
+		PACKET_REQUEST2, PACKET_NEGOTIATE2,
 	};
 	struct rig *rig = *state;
 
@@ -398,7 +401,7 @@ static void test_s9_4_handshake_packets_are_ignored(void **state)
 	assert_int_equal(rig->opens, 2);
 }
 
-/* --- Packets that the guest's queue has no room for ------------------------------------------------ */
+/* --- Packets that the guest's queue has no room for ---------------------------------------- */
 
 /* The queue is full for a while, and the packet comes through nevertheless, once. */
 static void expect_owed(struct rig *rig, unsigned type)
@@ -529,7 +532,7 @@ static void test_owing_streams_may_end(void **state)
 	rig_expect_quiet(rig);
 }
 
-/* --- Polling instead of sleeping ---------------------------------------------------------------------- */
+/* --- Polling instead of sleeping ----------------------------------------------------------- */
 
 static struct rig *hot_rig(void)
 {
@@ -711,7 +714,9 @@ static void test_hot_stream_cools_down_when_nobody_takes_its_bytes(void **state)
 	rig_free(rig);
 }
 
-/* Where waiting was in vain the last times, the wait is shorter: half as long each time, down to a sixteenth. */
+/*
+ * Where waiting was in vain the last times, the wait is shorter: half as long each time, down to a sixteenth.
+ */
 static void test_quiet_streams_are_polled_for_a_shorter_time(void **state)
 {
 	static const uint64_t waits[] = { SPIN / 2, SPIN / 4, SPIN / 8, SPIN / 16, SPIN / 16 };

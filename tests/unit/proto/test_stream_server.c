@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The guest connects to us: transport reference, 6.4, and what of 6.1, 6.2, 6.5 and 6.7 concerns the server. */
+/*
+ * The guest connects to us: transport reference, 6.4, and what of 6.1, 6.2, 6.5 and 6.7 concerns the server.
+ */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -111,7 +113,8 @@ static void test_s6_5_size_out_of_limits_gets_ours(void **state)
 		const struct packet *p;
 
 		rig->next_end = end;
-		rig_packet(rig, i % 2 ? PACKET_REQUEST2 : PACKET_REQUEST, RIG_PEER, RIG_PORT, sizes[i], i % 2);
+		rig_packet(rig, i % 2 ? PACKET_REQUEST2 : PACKET_REQUEST, RIG_PEER, RIG_PORT, sizes[i],
+			   i % 2);
 		p = rig_expect(rig, i % 2 ? PACKET_NEGOTIATE2 : PACKET_NEGOTIATE);
 		assert_int_equal(p->arg, 8192);
 		rig_free(rig);
@@ -123,7 +126,9 @@ static void test_s6_4_protocols_are_intersected(void **state)
 	static const struct {
 		uint16_t offered;
 		bool good;
-	} cases[] = { { 0, false }, { 1, true }, { 2, false }, { 3, true }, { 0xfffe, false }, { 0xffff, true } };
+	} cases[] = {
+		{ 0, false }, { 1, true }, { 2, false }, { 3, true }, { 0xfffe, false }, { 0xffff, true },
+	};
 	struct rig *rig = *state;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -422,7 +427,7 @@ static void test_limit_of_streams(void **state)
 		assert_true(e->closed || e == one_more);
 }
 
-/* --- An end that takes its time: -EINPROGRESS --------------------------------------------------- */
+/* --- An end that takes its time: -EINPROGRESS ---------------------------------------------- */
 
 static void opening(struct rig *rig, struct rig_end *end)
 {
