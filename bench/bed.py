@@ -99,7 +99,7 @@ KINDS = {
 
 
 class Sample:
-    """One measurement: what both ends printed, and CPU seconds of the processes involved."""
+    """One measurement: what both ends printed, and CPU seconds of ours and of all others."""
 
     def __init__(self, host, guest, cpu, wall):
         self.host, self.guest, self.cpu, self.wall = host, guest, cpu, wall
@@ -134,6 +134,12 @@ def cpu_seconds(pid):
                 used = ticks / os.sysconf("SC_CLK_TCK")
             threads[int(task.name), name] = used
     return threads
+
+
+def busy_seconds():
+    """CPU seconds of everything on this machine, ours and others'."""
+    fields = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    return (sum(map(int, fields)) - int(fields[3]) - int(fields[4])) / os.sysconf("SC_CLK_TCK")
 
 
 def free_port():
@@ -302,10 +308,11 @@ class Bed:
             # memory for 256: measure a burst, and wait until the one before is forgotten.
             words.append(str(BURST))
             time.sleep(1.2)
-        before, began = self._cpu(), time.monotonic()
+        before, busy, began = self._cpu(), busy_seconds(), time.monotonic()
         with self._ends(self.ways[name], kind, words) as (guest, host):
             host_pairs, guest_pairs = self._finish(guest, host)
         wall, after = time.monotonic() - began, self._cpu()
         cpu = {part: after[part] - before[part] for part in after}
         cpu["far end"] = host_pairs["user"] + host_pairs["sys"]
+        cpu["others"] = max(0, busy_seconds() - busy - sum(cpu.values()))
         return Sample(host_pairs, guest_pairs, cpu, wall)

@@ -51,7 +51,8 @@ def table(results):
 def bars(axes, title, results):
     """Horizontal bars of the transports, a group for each row; the first row on top."""
     row = results[0].row
-    axes.set_title(f"{title}, {row.unit} ({'more' if row.more else 'less'} is better)", fontsize=10)
+    better = "more" if row.more else "less"
+    axes.set_title(f"{title}, {row.unit} ({better} is better)", fontsize=10)
     for at, result in enumerate(results):
         ways = [way for way in ALL if way in result.medians]
         for i, way in enumerate(ways):

@@ -161,7 +161,10 @@ static int open_port(const char *name)
 	errx(1, "no virtio-serial port %s", name);
 }
 
-/* fd:N port:NAME tcp:ADDRESS:PORT tcp-listen:PORT vsock:CID:PORT vsock-listen:PORT hybrid:PATH:PORT */
+/*
+ * fd:N port:NAME tcp:ADDRESS:PORT tcp-listen:PORT vsock:CID:PORT vsock-listen:PORT
+ * hybrid:PATH:PORT
+ */
 static int open_endpoint(const char *text)
 {
 	char copy[256], *kind, *first, *second;
