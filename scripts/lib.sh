@@ -69,5 +69,12 @@ apt_init() {
 	apt_get update || die "cannot fetch the package lists of: $*"
 }
 
-apt_get() { apt-get -c "$apt_dir/apt.conf" -qq -o Dpkg::Use-Pty=0 "$@" >&2; }
+# Shows its progress to people only.
+apt_get() {
+	if [ -t 2 ]; then
+		apt-get -c "$apt_dir/apt.conf" "$@" >&2
+	else
+		apt-get -c "$apt_dir/apt.conf" -qq "$@" >&2
+	fi
+}
 apt_cache() { apt-cache -c "$apt_dir/apt.conf" "$@"; }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """One VM for each kernel and path, booted when first needed and shared by its tests."""
 
+import os
 import pathlib
 import sys
 
@@ -10,6 +11,17 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
 from beds import BEDS, Holder  # noqa: E402
 from testbed.plugin import pytest_runtest_makereport, workdir  # noqa: E402,F401
+
+
+def pytest_collection_modifyitems(config, items):
+    """SHARD=i/n: only the tests of every n-th bed; those without a bed go with the first."""
+    index, count = map(int, os.environ.get("SHARD", "0/1").split("/"))
+
+    def shard(item):
+        holder = getattr(item, "callspec", None) and item.callspec.params.get("holder")
+        return BEDS.index(holder) % count if holder else 0
+    config.hook.pytest_deselected(items=[item for item in items if shard(item) != index])
+    items[:] = [item for item in items if shard(item) == index]
 
 
 @pytest.fixture(scope="session", params=BEDS, ids="-".join)
