@@ -123,4 +123,18 @@
 /* Connections at one hybrid socket: every stream, as many that drain, and some that have not spoken yet. */
 #define LIMIT_HYBRID_ENDS (2u * LIMIT_STREAMS + 256u)
 
+/* keeper */
+
+/*
+ * The keeper, our own process, gets this long to make room when hundreds of messages wait for it. The VM stands still
+ * meanwhile, and a VMM gives up after seconds (vfio-user reference, 9.4).
+ */
+#define LIMIT_KEEPER_WAIT_MS 200
+
+/*
+ * After taking over, the keeper looks this much later for transfers whose start was lost. Long enough for the posted
+ * writes that the VMM still had in its own queue, short for a guest that spins meanwhile.
+ */
+#define LIMIT_KEEPER_SETTLE_NS 20000000ull
+
 #endif /* PROTO_LIMITS_H */

@@ -687,6 +687,8 @@ static void serve(struct vus_session *s)
 
 	s->messages++;
 	s->why = NULL;
+	if (s->ops->tap)
+		s->ops->tap(s->ctx, s->in + s->in_start, req.header.size, req.fds, req.n_fds);
 	r = dispatch(s, &req);
 	s->in_start += req.header.size;
 	for (size_t i = 0; i < req.n_fds; i++)
@@ -766,13 +768,23 @@ int vus_session_new(int fd, const struct vus_desc *desc, struct vus_dma *dma, co
 	return 0;
 }
 
+/**
+ * drop_input() - forget what has been received and not been served
+ */
+static void drop_input(struct vus_session *s)
+{
+	for (size_t i = 0; i < s->n_fds; i++)
+		fd_close(&s->fds[i].fd);
+	s->n_fds = 0;
+	s->in_start = s->in_end = 0;
+}
+
 struct vus_session *vus_session_free(struct vus_session *session)
 {
 	if (!session)
 		return NULL;
 	assert(!session->is_handling);
-	for (size_t i = 0; i < session->n_fds; i++)
-		fd_close(&session->fds[i].fd);
+	drop_input(session);
 	fd_close(&session->fd);
 	vus_irqs_free(session->irqs);
 	vus_dma_clear(session->dma);
@@ -824,6 +836,19 @@ int vus_session_handle(struct vus_session *session)
 		end(s, -EFAULT, "guest memory was truncated");
 	s->is_handling = false;
 	return s->ended;
+}
+
+void vus_session_move(struct vus_session *session, int fd)
+{
+	assert(!session->is_handling);
+	drop_input(session);
+	session->out_start = session->out_end = 0;
+	session->out_fd = -1;
+	session->deadline = 0;
+	if (session->ended == 1)
+		session->ended = 0;
+	fd_close(&session->fd);
+	session->fd = fd;
 }
 
 const char *vus_session_reason(const struct vus_session *session)

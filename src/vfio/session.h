@@ -79,6 +79,12 @@ struct vus_ops {
 	 * told once, as [0, UINT64_MAX). The table has changed already.
 	 */
 	void (*dma_changed)(void *ctx, uint64_t addr, uint64_t size, bool mapped);
+
+	/*
+	 * May be NULL. A message is about to be carried out: for somebody who has to know what the client made of the
+	 * device. @msg has @len bytes, header included, and came with @n_fds descriptors, which are borrowed.
+	 */
+	void (*tap)(void *ctx, const uint8_t *msg, size_t len, const int *fds, size_t n_fds);
 };
 
 /**
@@ -133,6 +139,15 @@ uint64_t vus_session_deadline(const struct vus_session *session);
  * After that it answers the same for ever.
  */
 int vus_session_handle(struct vus_session *session);
+
+/**
+ * vus_session_move() - go on with another connection, at the border of two messages
+ * @fd: as in vus_session_new(); taken over
+ *
+ * For a session that was fed with what its client's first server carried out, and now becomes the server itself.
+ * Maps, interrupts and the version agreed stay; unread input is dropped, and a client that had gone has come back.
+ */
+void vus_session_move(struct vus_session *session, int fd);
 
 /* vus_session_reason() - why the session ended, for people; "" while it goes on */
 const char *vus_session_reason(const struct vus_session *session);

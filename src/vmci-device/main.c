@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "hybrid.h"
+#include "keeper.h"
 #include "listener.h"
 #include "proto/limits.h"
 #include "sandbox.h"
@@ -44,6 +45,7 @@ struct options {
 	int fd;
 	bool once;
 	bool no_sandbox;
+	bool no_keeper;
 	enum log_level level;
 	struct vm_config vm;
 };
@@ -61,6 +63,7 @@ enum {
 	OPT_POLL,
 	OPT_LEGACY,
 	OPT_NO_SANDBOX,
+	OPT_NO_KEEPER,
 };
 
 static const struct argp_option option_table[] = {
@@ -78,6 +81,8 @@ static const struct argp_option option_table[] = {
 	{ "poll-us", OPT_POLL, "N", 0,
 	  "Look at a busy stream for N microseconds after its last byte before going to sleep (default: 200; 0: do not)", 4 },
 	{ "legacy-streams", OPT_LEGACY, NULL, 0, "Streams with the handshake of before 2009 only (for tests)", 4 },
+	{ "no-keeper", OPT_NO_KEEPER, NULL, 0,
+	  "Do without the process that keeps the VM alive when this one ends before it", 5 },
 	{ "no-sandbox", OPT_NO_SANDBOX, NULL, 0, "Keep all rights of the process (for debuggers and sanitizers)", 5 },
 	{ "log", OPT_LOG, "LEVEL", 0, "err, warn, info (default), debug or trace", 5 },
 	{ 0 },
@@ -138,6 +143,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		break;
 	case OPT_NO_SANDBOX:
 		o->no_sandbox = true;
+		break;
+	case OPT_NO_KEEPER:
+		o->no_keeper = true;
 		break;
 	case OPT_LOG:
 		level = log_level_from_string(arg);
@@ -337,9 +345,30 @@ static int confine(const struct options *o)
 	return r;
 }
 
+/* Without a keeper everything works, until this process ends before its VM. */
+static void start_keeper(struct options *o, char **argv)
+{
+	struct keeper_config config = {
+		.device = o->vm.device,
+		.confine = !o->no_sandbox && !SANITIZED,
+		.level = o->level,
+		.argv = argv,
+	};
+	int r;
+
+	if (o->no_keeper)
+		return;
+	/* Nobody waits for it. */
+	signal(SIGCHLD, SIG_IGN);
+	r = keeper_start(&config, &o->vm.keeper);
+	if (r < 0)
+		log_warn("no keeper: %s; should this process end before its VM, the VM hangs", strerror(-r));
+}
+
 static void server_close(struct server *server)
 {
 	server->vm = vm_free(server->vm);
+	server->options.vm.keeper = keeper_free(server->options.vm.keeper);
 	server->options.vm.hybrid = hybrid_free(server->options.vm.hybrid);
 	sd_event_source_disable_unref(server->listen);
 	if (server->options.fd >= 0)
@@ -362,6 +391,7 @@ int main(int argc, char **argv)
 	argp_parse(&option_parser, argc, argv, 0, NULL, &server.options);
 	log_open("vmci-device", server.options.level);
 	raise_nofile();
+	start_keeper(&server.options, argv);
 
 	sigemptyset(&mask);
 	sigaddset(&mask, SIGTERM);

@@ -19,6 +19,7 @@
 #include <libgen.h>
 #include <linux/landlock.h>
 #include <seccomp.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,13 +70,13 @@ static int restrict_files(const char *const paths[])
 }
 
 /* Each line: who needs it. */
-static const int allowed[] = {
+static const int allowed_device[] = {
 	/* event loop, timers, signals */
 	SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_pwait2), SCMP_SYS(epoll_ctl),
 	SCMP_SYS(epoll_create1), SCMP_SYS(timerfd_create), SCMP_SYS(timerfd_settime), SCMP_SYS(eventfd2),
 	SCMP_SYS(signalfd4), SCMP_SYS(clock_gettime), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction),
 	SCMP_SYS(rt_sigreturn), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(sched_yield),
-	/* sockets; socket() itself is below */
+	/* sockets; socket() and socketpair() themselves are below */
 	SCMP_SYS(accept4), SCMP_SYS(connect), SCMP_SYS(shutdown), SCMP_SYS(sendmsg), SCMP_SYS(recvmsg),
 	SCMP_SYS(sendto), SCMP_SYS(recvfrom), SCMP_SYS(getsockopt), SCMP_SYS(setsockopt), SCMP_SYS(getsockname),
 	/* descriptors: eventfds, guest memory */
@@ -91,17 +92,36 @@ static const int allowed[] = {
 	SCMP_SYS(restart_syscall), SCMP_SYS(exit), SCMP_SYS(exit_group),
 };
 
-static int restrict_calls(void)
+/* The keeper. */
+static const int allowed_keeper[] = {
+	/* waiting, and the two sockets */
+	SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(clock_gettime), SCMP_SYS(sendmsg), SCMP_SYS(recvmsg), SCMP_SYS(sendto),
+	SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_create1),
+	/* descriptors: eventfds, guest memory, standard error */
+	SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(pread64), SCMP_SYS(close), SCMP_SYS(fstat),
+	SCMP_SYS(fstatfs), SCMP_SYS(newfstatat), SCMP_SYS(fcntl), SCMP_SYS(dup2), SCMP_SYS(dup3),
+	/* memory, and SIGBUS */
+	SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(mprotect), SCMP_SYS(brk),
+	SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask),
+	/* the C library, and the end */
+	SCMP_SYS(futex), SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(tgkill), SCMP_SYS(getrandom),
+	SCMP_SYS(restart_syscall), SCMP_SYS(exit), SCMP_SYS(exit_group),
+};
+
+static int restrict_calls(const int *allowed, size_t n, bool sockets)
 {
+	const struct scmp_arg_cmp unix_only = { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = AF_UNIX };
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
 	int r = 0;
 
 	if (!filter)
 		return -ENOMEM;
-	for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]) && !r; i++)
+	for (size_t i = 0; i < n && !r; i++)
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
-	if (!r)
-		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+	if (!r && sockets)
+		r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, &unix_only);
+	if (!r && sockets)
+		r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1, &unix_only);
 	if (!r)
 		r = seccomp_load(filter);
 	seccomp_release(filter);
@@ -115,5 +135,15 @@ int sandbox_enter(const char *const paths[])
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return -errno;
 	r = restrict_files(paths);
-	return r ? r : restrict_calls();
+	return r ? r : restrict_calls(allowed_device, sizeof(allowed_device) / sizeof(allowed_device[0]), true);
+}
+
+int sandbox_enter_keeper(void)
+{
+	int r;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return -errno;
+	r = restrict_files((const char *const[]){ NULL });
+	return r ? r : restrict_calls(allowed_keeper, sizeof(allowed_keeper) / sizeof(allowed_keeper[0]), false);
 }

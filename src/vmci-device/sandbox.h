@@ -15,4 +15,13 @@
  */
 int sandbox_enter(const char *const paths[]);
 
+/**
+ * sandbox_enter_keeper() - the same for the keeper, which has everything that it will ever have, or is sent it
+ *
+ * No files and no new sockets at all.
+ *
+ * Return: 0 or a negative errno
+ */
+int sandbox_enter_keeper(void);
+
 #endif /* VMCI_DEVICE_SANDBOX_H */

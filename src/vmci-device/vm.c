@@ -18,10 +18,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "desc.h"
 #include "proto/dg.h"
 #include "proto/limits.h"
 #include "vfio/session.h"
@@ -39,6 +41,7 @@ struct vm {
 	struct streams *streams;
 	struct vus_session *session;
 	uint64_t stop_at;		/* vm_stop() was called, and waits no longer than that; 0: it was not */
+	bool over;			/* the session has ended: the VMM has gone, or is to be left alone */
 	bool active;			/* the guest's driver was there when last looked at */
 	bool unusable;			/* and was told off for memory that cannot be reached */
 	void (*ended)(void *ctx);
@@ -222,11 +225,19 @@ static void op_dma_changed(void *ctx, uint64_t addr, uint64_t size, bool mapped)
 		streams_memory_changed(vm->streams);
 }
 
+static void op_tap(void *ctx, const uint8_t *msg, size_t len, const int *fds, size_t n_fds)
+{
+	struct vm *vm = ctx;
+
+	keeper_tell(vm->config.keeper, msg, len, fds, n_fds);
+}
+
 static const struct vus_ops session_ops = {
 	.region_read = op_read,
 	.region_write = op_write,
 	.reset = op_reset,
 	.dma_changed = op_dma_changed,
+	.tap = op_tap,
 };
 
 /* --- Events --------------------------------------------------------------------------------- */
@@ -250,6 +261,8 @@ static bool serve(struct vm *vm)
 {
 	int r = vus_session_handle(vm->session);
 
+	keeper_told(vm->config.keeper);
+	vm->over = r != 0;
 	if (r == 0 && !is_stopped(vm))
 		return true;
 	if (r == 1)
@@ -324,30 +337,6 @@ static int on_irq(sd_event_source *source, int fd, uint32_t events, void *ctx)
 }
 
 /* --- Making and ending ------------------------------------------------------------------------ */
-
-static void describe(const struct vm *vm, struct vus_desc *ret_desc)
-{
-	*ret_desc = (struct vus_desc){ .name = vm->name };
-	for (unsigned bar = 0; bar < 6; bar++)
-		if (dev_bar_size(vm->dev, bar))
-			ret_desc->region[bar] = (struct vus_region){
-				.size = dev_bar_size(vm->dev, bar),
-				.flags = VUS_REGION_READ | VUS_REGION_WRITE,
-				.fd = -1,
-			};
-	ret_desc->region[VUS_REGION_CONFIG] = (struct vus_region){
-		.size = 256,
-		.flags = VUS_REGION_READ | VUS_REGION_WRITE,
-		.fd = -1,
-	};
-	ret_desc->irq_count[VUS_IRQ_INTX] = vm->config.device.intx;
-	ret_desc->irq_count[VUS_IRQ_MSI] = dev_msi_count(vm->dev);
-	ret_desc->irq_count[VUS_IRQ_MSIX] = dev_msix_count(vm->dev);
-	ret_desc->irq_count[VUS_IRQ_ERR] = 1;
-	ret_desc->irq_count[VUS_IRQ_REQ] = 1;
-	ret_desc->pba_region = 1;
-	ret_desc->pba_offset = dev_pba_offset(vm->dev);
-}
 
 static int watch(struct vm *vm)
 {
@@ -428,13 +417,14 @@ int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended
 	r = streams_new(&stream_config, &stream_ports, &vm->streams);
 	if (r)
 		goto fail;
-	describe(vm, &desc);
+	desc_make(vm->dev, vm->name, config->device.intx, &desc);
 	r = vus_session_new(fd_take(&fd), &desc, vm->dma, &session_ops, vm, &vm->session);
 	if (r)
 		goto fail;
 	r = watch(vm);
 	if (r)
 		goto fail;
+	keeper_attach(config->keeper, vus_session_fd(vm->session));
 	if (config->hybrid)
 		hybrid_set_streams(config->hybrid, vm->streams);
 	*ret_vm = vm;
@@ -453,6 +443,21 @@ void vm_stop(struct vm *vm)
 	serve(vm);
 }
 
+/*
+ * With a keeper, closing the connection does not end it: the keeper has it, too. So it is told what is to become of
+ * it, when nothing here touches the guest any more.
+ */
+static void close_session(struct vm *vm)
+{
+	if (vm->over)
+		shutdown(vus_session_fd(vm->session), SHUT_RDWR);
+	vm->session = vus_session_free(vm->session);
+	if (vm->over)
+		keeper_drop(vm->config.keeper);
+	else
+		keeper_hand_over(vm->config.keeper);
+}
+
 struct vm *vm_free(struct vm *vm)
 {
 	if (!vm)
@@ -468,7 +473,8 @@ struct vm *vm_free(struct vm *vm)
 		dev_reset(vm->dev);
 	vm->streams = streams_free(vm->streams);
 	vm->dev = dev_free(vm->dev);
-	vm->session = vus_session_free(vm->session);
+	if (vm->session)
+		close_session(vm);
 	vm->dma = vus_dma_free(vm->dma);
 	sd_event_unref(vm->event);
 	free(vm);

@@ -10,6 +10,7 @@
 
 #include "device/device.h"
 #include "hybrid.h"
+#include "keeper.h"
 
 struct vm;
 
@@ -17,12 +18,14 @@ struct vm;
  * struct vm_config - what every VM at our socket gets
  * @device:  the device
  * @hybrid:  where its streams lead to, or NULL: guests find no program, and no program finds guests
+ * @keeper:  who takes over a VM that is still there at the end, or NULL
  * @spin_ns: how long to look at a stream's ring after it ran empty, before going to sleep
  * @legacy:  streams with the legacy handshake only
  */
 struct vm_config {
 	struct dev_config device;
 	struct hybrid *hybrid;
+	struct keeper *keeper;
 	uint64_t spin_ns;
 	bool legacy;
 };
@@ -45,7 +48,10 @@ int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended
  */
 void vm_stop(struct vm *vm);
 
-/* vm_free() - end it: peers get what the guest had written, then the end of their streams. NULL is fine. Returns NULL. */
+/*
+ * vm_free() - end it: peers get what the guest had written, then the end of their streams. A VMM that is still there
+ * is left to the keeper. NULL is fine. Returns NULL.
+ */
 struct vm *vm_free(struct vm *vm);
 
 #endif /* VMCI_DEVICE_VM_H */

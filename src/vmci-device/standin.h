@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A device that does nothing but keep its guest alive: what answers a VMM when vmci-device has gone.
+ *
+ * It has two phases. While vmci-device lives, the stand-in *follows*: it is fed with those messages of the VMM that
+ * shape the device (standin_wants()), and so has the same guest memory, interrupts, config space and registers, but
+ * does nothing to the guest. After standin_take_over() it *serves* the VMM itself: what the guest sends is refused, its
+ * streams are declared dead, and a new driver is turned away.
+ */
+#ifndef VMCI_DEVICE_STANDIN_H
+#define VMCI_DEVICE_STANDIN_H
+
+#include "device/device.h"
+
+struct standin;
+
+/**
+ * struct standin_filter - which DMA addresses were fed already; all zeroes at the start of a VMM connection
+ */
+struct standin_filter {
+	uint32_t send;
+	uint32_t receive;
+};
+
+/**
+ * standin_wants() - does a stand-in have to be fed with this message?
+ * @msg: header and body, @len bytes; a session is about to carry it out
+ *
+ * Yes for what shapes the device. No for questions, and for the registers that move datagrams, but for the addresses
+ * of DMA buffers when they change: a guest that is busy costs nothing here.
+ */
+bool standin_wants(struct standin_filter *filter, const uint8_t *msg, size_t len);
+
+/**
+ * standin_new() - make one that follows
+ * @fd:     stream socket where it is fed with messages, none of which wants a reply; taken over, also on failure
+ * @config: of the device that it stands in for
+ *
+ * Return: 0 or a negative errno
+ */
+int standin_new(int fd, const struct dev_config *config, struct standin **ret_standin);
+
+/* standin_free() - drop guest memory, interrupts and the connection; NULL is fine. Returns NULL. */
+struct standin *standin_free(struct standin *s);
+
+/* standin_fd() - what to poll for standin_events(): where it is fed, later the VMM. Owned by the stand-in */
+int standin_fd(const struct standin *s);
+short standin_events(const struct standin *s);
+
+/* standin_irq_fd() - poll this for POLLIN, too, when it serves; -1: nothing */
+int standin_irq_fd(const struct standin *s);
+
+/* standin_timeout() - how long may be slept before the next standin_handle(): ms, -1 = for ever, as of poll(2) */
+int standin_timeout(const struct standin *s);
+
+/**
+ * standin_handle() - read and carry out what is there. May be called at any time
+ *
+ * Return: 0; 1 (the other side has closed); a negative errno
+ */
+int standin_handle(struct standin *s);
+
+/**
+ * standin_take_over() - serve the VMM from now on
+ * @fd: its connection, whose next byte begins a message; taken over
+ *
+ * To be called when all that it was fed with has been handled. A guest with a driver is told that its queue pairs are
+ * void (QP_RESUMED: VMCI reference, 6): all its streams end. What was under way when vmci-device ended is completed.
+ */
+void standin_take_over(struct standin *s, int fd);
+
+#endif /* VMCI_DEVICE_STANDIN_H */
