@@ -510,6 +510,9 @@ static void test_words_and_spans_of_pages(void **state)
 	assert_int_equal(*(uint8_t *)spans[1].base, 1);
 	assert_int_equal(*((uint8_t *)spans[1].base + PAGE), 2);
 	assert_int_equal(*(uint8_t *)spans[2].base, 0);
+	/* Each starts where it should. */
+	assert_int_equal(mem_write(t, 3 * PAGE + 100, "s", 1), 0);
+	assert_int_equal(*(uint8_t *)spans[0].base, 's');
 	/* Fewer spans than needed. */
 	assert_int_equal(t->mem.ops->spans(t->mem.ctx, pages, 0, 4 * PAGE, spans, 2), 2);
 	assert_int_equal(spans[0].len + spans[1].len, 3 * PAGE);
@@ -785,16 +788,57 @@ static void test_s6_3_share_off_is_suspected_when_ram_is_zero(void **state)
 	close(fd);
 }
 
-static void test_s6_3_share_off_is_decided_before_our_own_writes(void **state)
+static void test_s6_3_share_off_is_decided_at_the_first_use(void **state)
 {
 	struct table *t = *state;
-	int fd = rig_memfd(0, 0, false);
+	struct mem_pages *pages;
+	uint64_t addr = 0;
 
-	assert_int_equal(ftruncate(fd, 4 * PAGE), 0);
-	assert_int_equal(rig_map(t->dma, 0, 4 * PAGE, 0, RW, fd), 0);
-	assert_int_equal(mem_write(t, 0, "x", 1), 0);
+	for (int use = 0; use < 4; use++) {
+		int fd = rig_memfd(0, 0, false);
+
+		assert_int_equal(ftruncate(fd, 4 * PAGE), 0);
+		assert_int_equal(rig_map(t->dma, 0, 4 * PAGE, 0, RW, fd), 0);
+		if (use == 0) {
+			assert_int_equal(byte_at(t, 0), 0);
+		} else if (use == 1) {
+			assert_int_equal(mem_write(t, 0, "x", 1), 0);
+		} else if (use == 2) {
+			assert_int_equal(t->mem.ops->store32(t->mem.ctx, 0, 1), 0);
+		} else {
+			assert_int_equal(take(t, &addr, 1, 12, &pages), 0);
+			drop(t, pages);
+		}
+		/* What is written later, by us or by others, does not change the answer. */
+		assert_int_equal(pwrite(fd, "x", 1, PAGE), 1);
+		assert_true(vus_dma_is_share_off_suspected(t->dma));
+		/* Other memory is looked at anew. */
+		assert_int_equal(vus_dma_unmap(t->dma, 0, 4 * PAGE), 0);
+		assert_false(vus_dma_is_share_off_suspected(t->dma));
+		close(fd);
+		fd = rig_memfd(1, 1, false);
+		assert_int_equal(rig_map(t->dma, 0, PAGE, 0, RW, fd), 0);
+		assert_int_equal(byte_at(t, 0), 1);
+		assert_false(vus_dma_is_share_off_suspected(t->dma));
+		assert_int_equal(vus_dma_unmap(t->dma, 0, PAGE), 0);
+		close(fd);
+	}
+}
+
+static void test_s6_3_share_off_is_asked_again_for_new_files(void **state)
+{
+	struct table *t = *state;
+	int high = rig_memfd(1, 1, true), low = rig_memfd(0, 0, false);
+
+	assert_int_equal(ftruncate(low, PAGE), 0);
+	assert_int_equal(rig_map(t->dma, 0x100000, PAGE, 0, RW, high), 0);
+	assert_int_equal(byte_at(t, 0x100000), 1);
+	assert_false(vus_dma_is_share_off_suspected(t->dma));
+	/* The lowest RAM is the one that counts. */
+	assert_int_equal(rig_map(t->dma, 0, PAGE, 0, RW, low), 0);
 	assert_true(vus_dma_is_share_off_suspected(t->dma));
-	close(fd);
+	close(high);
+	close(low);
 }
 
 #define STORM_PAGES 64u
@@ -948,8 +992,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_s6_4_huge_pages, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sigbus_of_others_has_its_default_effect, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s6_3_share_off_is_suspected_when_ram_is_zero, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_s6_3_share_off_is_decided_before_our_own_writes, setup,
-						teardown),
+		cmocka_unit_test_setup_teardown(test_s6_3_share_off_is_decided_at_the_first_use, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_s6_3_share_off_is_asked_again_for_new_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s12_1_map_storm_against_a_model, setup, teardown),
 	};
 	struct vus_dma *dma;

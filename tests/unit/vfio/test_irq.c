@@ -120,6 +120,11 @@ static void test_s7_1_vector_of_its_own_for_each_cause(void **state)
 	assert_int_equal(deassign(t, VUS_IRQ_MSIX, 0, 1), 0);
 	for (unsigned v = 0; v < 3; v++)
 		assert_int_equal(give(t, VUS_IRQ_MSIX, v, (int)v), 0);
+	/* There is no vector for this one, and it must not be another index's. */
+	assert_int_equal(give(t, VUS_IRQ_ERR, 0, 3), 0);
+	vus_irq_cause(t->irqs, 3);
+	vus_irq_cause(t->irqs, UINT32_MAX);
+	assert_int_equal(rig_fired(t->event[3]), 0);
 	for (unsigned cause = 0; cause < 3; cause++) {
 		/* VMCI 1.3: a message for every new event, whatever is pending. */
 		vus_irq_cause(t->irqs, cause);
@@ -192,6 +197,9 @@ static void test_s7_4_pending_bit_until_the_eventfd_arrives(void **state)
 	assert_int_equal(deassign(t, VUS_IRQ_MSIX, 0, 3), 0);
 	vus_irq_cause(t->irqs, 1);
 	assert_int_equal(disable(t, VUS_IRQ_MSIX), 0);
+	assert_int_equal(vus_irqs_pba(t->irqs), 0);
+	/* Not enabled any more: nothing is remembered again. */
+	vus_irq_cause(t->irqs, 1);
 	assert_int_equal(vus_irqs_pba(t->irqs), 0);
 	assert_int_equal(give(t, VUS_IRQ_MSIX, 1, 3), 0);
 	assert_int_equal(rig_fired(t->event[3]), 0);
@@ -318,6 +326,11 @@ static void test_s7_masked_vector_is_pending(void **state)
 	assert_int_equal(set(t, VUS_IRQ_DATA_BOOL, VUS_IRQ_ACTION_UNMASK, VUS_IRQ_MSIX, 0, 3, 0, 0), 0);
 	assert_int_equal(rig_fired(t->event[1]), 1);
 	assert_int_equal(vus_irqs_pba(t->irqs), 0);
+	/* The same for those that are raised by message. */
+	assert_int_equal(none(t, VUS_IRQ_ACTION_MASK, VUS_IRQ_MSIX, 2, 1), 0);
+	assert_int_equal(none(t, VUS_IRQ_ACTION_TRIGGER, VUS_IRQ_MSIX, 2, 1), 0);
+	assert_int_equal(rig_fired(t->event[2]), 0);
+	assert_int_equal(vus_irqs_pba(t->irqs), 1 << 2);
 	/* There are no eventfds for masking, and for unmasking with INTx only. */
 	assert_int_equal(set(t, VUS_IRQ_DATA_EVENTFD, VUS_IRQ_ACTION_MASK, VUS_IRQ_MSIX, 0, 1, 0, 1), -EINVAL);
 	assert_int_equal(set(t, VUS_IRQ_DATA_EVENTFD, VUS_IRQ_ACTION_UNMASK, VUS_IRQ_MSIX, 0, 1, 0, 1), -EINVAL);

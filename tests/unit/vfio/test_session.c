@@ -2,6 +2,7 @@
 /* The session, seen from a client: vfio-user reference, 0 to 7, 9, 10, 12. */
 #include "rig.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -414,6 +415,10 @@ static void test_s4_2_mappable_region_in_two_steps(void **state)
 	close(got);
 	assert_int_equal(len, 64);
 	assert_int_equal(get_le32(reply + 4), 15);
+	/* It goes with that reply only. */
+	assert_int_equal(reply_fd(rig, VUS_CMD_GET_INFO, rig_body_info(body, 16)), -1);
+	got = reply_fd(rig, VUS_CMD_GET_REGION_INFO, rig_body_region_info(body, 64, 1));
+	close(got);
 	assert_int_equal(get_le64(reply + 24), 0x5000);
 	assert_int_equal(get_le64(reply + 48), 0x2000);
 	/* Without a reply there is no fd, later neither. */
@@ -592,6 +597,11 @@ static void test_s7_1_pba_reads_show_pending_vectors(void **state)
 	assert_memory_equal(reply + 16, "\xee\xee\xee\xee\5\0\0\0\0\0\0\0\xee\xee\xee\xee", 16);
 	assert_int_equal(call(rig, VUS_CMD_REGION_READ, rig_body_access(body, RIG_PBA + 8, 1, 4)), 0);
 	assert_int_equal(get_le32(reply + 16), 0xeeeeeeee);
+	/* The largest access that ends inside. */
+	assert_int_equal(call(rig, VUS_CMD_REGION_READ, rig_body_access(body, RIG_PBA + 4 - LIMIT_VFIO_XFER, 1,
+									LIMIT_VFIO_XFER)), 0);
+	assert_int_equal(get_le32(reply + 16 + LIMIT_VFIO_XFER - 4), 5);
+	assert_int_equal(get_le32(reply + 16 + LIMIT_VFIO_XFER - 8), 0xeeeeeeee);
 	/* The same place in another region is no PBA. */
 	assert_int_equal(call(rig, VUS_CMD_REGION_READ, rig_body_access(body, 0, 0, 4)), 0);
 	assert_int_equal(get_le32(reply + 16), 0xeeeeeeee);
@@ -971,6 +981,25 @@ static void test_fds_of_an_unfinished_message_are_closed(void **state)
 	/* rig_free() counts. */
 }
 
+static void test_s12_1_more_than_the_buffer_holds_in_one_segment(void **state)
+{
+	struct rig *rig = *state;
+	static uint8_t buf[3000 * 36];
+	size_t at = 0;
+
+	static_assert(sizeof(buf) > LIMIT_VFIO_MESSAGE, "the last message that fits is cut");
+	for (uint32_t i = 0; i < 3000; i++) {
+		at += rig_header(rig, buf + at, VUS_CMD_REGION_WRITE, VUS_NO_REPLY, 20);
+		at += rig_body_write(buf + at, 0x20000 + 4 * i, 1, 4, &i);
+	}
+	rig_send(rig, buf, at, NULL, 0);
+	assert_int_equal(rig_handle(rig), 0);
+	assert_int_equal(rig->writes, 3000);
+	for (uint32_t i = 0; i < 3000; i++)
+		assert_int_equal(get_le32(rig->bar + 0x20000 + 4 * i), i);
+	assert_true(is_alive(rig));
+}
+
 static void test_turn_is_bounded(void **state)
 {
 	struct rig *rig = *state;
@@ -1040,12 +1069,16 @@ static void test_s12_replies_wait_when_the_socket_is_full(void **state)
 	size_t total = 0, at = 0, l;
 	unsigned n, reads;
 	uint16_t id = rig->id;
+	struct timespec ts;
+	uint64_t now;
 	int fd;
 
 	for (size_t i = 0; i < sizeof(rig->bar); i++)
 		rig->bar[i] = (uint8_t)(i * 13);
 	n = block(rig);
 	assert_true(n > 1);
+	assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &ts), 0);
+	now = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 	assert_int_equal(vus_session_events(rig->session), EPOLLOUT);
 	assert_true(vus_session_deadline(rig->session) > 0);
 	assert_false(vus_session_is_pending(rig->session));
@@ -1059,6 +1092,8 @@ static void test_s12_replies_wait_when_the_socket_is_full(void **state)
 	/* The client reads, in odd pieces: every reply arrives, whole and in order. */
 	while (at < n) {
 		assert_int_equal(vus_session_handle(rig->session), 0);
+		/* Whoever reads gets more time. */
+		assert_true(vus_session_events(rig->session) == EPOLLIN || vus_session_deadline(rig->session) > now);
 		while ((l = rig_recv(rig, all + total, 4097, &fd))) {
 			total += l;
 			if (total % 3 == 0)
@@ -1166,6 +1201,15 @@ static void test_impossible_devices(void **state)
 		close(pair[0]);
 		assert_int_equal(rig_count_fds(), fds);
 	}
+	/* No MSI-X, so nothing that has to be in a BAR. */
+	desc = good;
+	desc.irq_count[VUS_IRQ_MSIX] = 0;
+	desc.pba_region = 77;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	assert_int_equal(vus_session_new(pair[1], &desc, dma, &ops, NULL, &session), 0);
+	vus_session_free(session);
+	close(pair[0]);
+	assert_int_equal(rig_count_fds(), fds);
 	assert_null(vus_session_free(NULL));
 	vus_dma_free(dma);
 }
@@ -1222,6 +1266,7 @@ int main(void)
 		WITH(test_s1_client_that_dies_before_its_replies),
 		WITH(test_fds_belong_to_their_message),
 		WITH(test_fds_of_an_unfinished_message_are_closed),
+		WITH(test_s12_1_more_than_the_buffer_holds_in_one_segment),
 		WITH(test_turn_is_bounded),
 		WITH(test_fast_path_costs_one_call_each_way),
 		WITH(test_s12_replies_wait_when_the_socket_is_full),
