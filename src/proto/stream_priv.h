@@ -67,7 +67,8 @@ enum stream_state {
  * @parked:        the ring's memory is not mapped at present
  * @unpublished:   bytes are in our ring that the peer was not shown: the header's page was not mapped
  * @gen_p, @gen_c: times the produce and the consume ring wrapped (8.4)
- * @hot_until:     when to stop polling
+ * @hot_left:      how long to go on polling
+ * @looked_at:     when it was polled last
  * @spin_ns:       how long to poll after bytes moved: config.spin_ns, or less where that was in vain
  * @active_at:     when bytes moved last
  * @trickle:       turns in a row that moved a few bytes out, and none in
@@ -84,7 +85,8 @@ struct stream {
 	uint32_t peer_port;
 	uint32_t size;
 	uint64_t deadline;
-	uint64_t hot_until;
+	uint64_t hot_left;
+	uint64_t looked_at;
 	uint64_t spin_ns;
 	uint64_t active_at;
 	unsigned trickle;

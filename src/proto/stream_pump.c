@@ -43,6 +43,9 @@
 #define TRICKLE_TURNS 8u
 #define TRICKLE_NS 20000u
 
+/* Time between two looks at a hot stream beyond which we were not looking, but not running. */
+#define LOOK_MAX_NS 10000u
+
 static void full_barrier(void)
 {
 	atomic_thread_fence(memory_order_seq_cst);
@@ -381,14 +384,31 @@ static void stay_hot(struct stream *s, uint64_t now)
 {
 	uint64_t full = s->t->config.spin_ns;
 
-	if (now - s->active_at <= full)
+	if (s->on & ON_HOT || now - s->active_at <= full) {
 		s->spin_ns = full;
-	else if (s->spin_ns / 2 >= full / SPIN_SHRINK_MAX)
-		s->spin_ns /= 2;
-	if (now - s->active_at > full)
+	} else {
 		s->trickle = 0;
+		if (s->spin_ns / 2 >= full / SPIN_SHRINK_MAX)
+			s->spin_ns /= 2;
+	}
 	s->active_at = now;
-	s->hot_until = now + s->spin_ns;
+	s->looked_at = now;
+	s->hot_left = s->spin_ns;
+}
+
+/*
+ * Count the time since the last look, and say whether the wait is over. On a busy machine we may not run for
+ * milliseconds; that was no waiting, and asking the peer for notifications then would make it wait for us as long.
+ */
+static bool is_wait_over(struct stream *s, uint64_t now)
+{
+	uint64_t looked = now - s->looked_at < LOOK_MAX_NS ? now - s->looked_at : LOOK_MAX_NS;
+
+	s->looked_at = now;
+	if (s->hot_left <= looked)
+		return true;
+	s->hot_left -= looked;
+	return false;
 }
 
 void pump_run(struct stream *s)
@@ -477,7 +497,7 @@ bool pump_poll(struct stream *s, uint64_t now)
 		stream_queue(s);
 		return true;
 	}
-	if (now < s->hot_until)
+	if (!is_wait_over(s, now))
 		return true;
 	r = cool_down(s);
 	if (r)
