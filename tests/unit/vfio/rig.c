@@ -98,7 +98,8 @@ static void on_read(void *ctx, unsigned region, uint64_t off, void *buf, size_t 
 	rig->last_region = region;
 	rig->last_off = off;
 	rig->last_len = len;
-	memcpy(buf, rig->bar + off, len);
+	if (!rig->is_lazy)
+		memcpy(buf, rig->bar + off, len);
 }
 
 static void on_write(void *ctx, unsigned region, uint64_t off, const void *buf, size_t len)

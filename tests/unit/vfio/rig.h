@@ -42,6 +42,7 @@ uint64_t rig_fired(int fd);
  * @id:     of the next message
  * @read, @written, @resets, @maps, @unmaps: calls of the operations so far
  * @last_region, @last_off, @last_len: of the last access
+ * @is_lazy: reads leave the buffer as it is
  * @bar:    what is read and written, the same for all regions
  */
 struct rig {
@@ -56,6 +57,7 @@ struct rig {
 	size_t last_len;
 	uint64_t last_addr, last_size;
 	int fds;
+	bool is_lazy;
 	uint8_t bar[RIG_BAR1_SIZE];
 };
 

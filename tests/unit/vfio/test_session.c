@@ -516,6 +516,11 @@ static void test_s5_1_read_and_write(void **state)
 	assert_int_equal(call(rig, VUS_CMD_REGION_READ, rig_body_access(body, 0, 7, 256)), 0);
 	assert_int_equal(len, 16 + 256);
 	assert_int_equal(rig->last_region, 7);
+	/* Nothing of an earlier message shows in what the device does not fill. */
+	rig->is_lazy = true;
+	assert_int_equal(call(rig, VUS_CMD_REGION_READ, rig_body_access(body, 0, 7, 256)), 0);
+	memset(body, 0, 256);
+	assert_memory_equal(reply + 16, body, 256);
 }
 
 static void test_s5_1_bounds(void **state)
@@ -1061,9 +1066,9 @@ static unsigned block(struct rig *rig)
 	return n;
 }
 
-static void test_s12_replies_wait_when_the_socket_is_full(void **state)
+/* room_for_replies() - see to it that replies wait, and that each arrives whole and in order when the client reads */
+static void room_for_replies(struct rig *rig)
 {
-	struct rig *rig = *state;
 	static uint8_t all[4 << 20];
 	struct vus_header header;
 	size_t total = 0, at = 0, l;
@@ -1076,7 +1081,7 @@ static void test_s12_replies_wait_when_the_socket_is_full(void **state)
 	for (size_t i = 0; i < sizeof(rig->bar); i++)
 		rig->bar[i] = (uint8_t)(i * 13);
 	n = block(rig);
-	assert_true(n > 1);
+	assert_true(n > 0);
 	assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &ts), 0);
 	now = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 	assert_int_equal(vus_session_events(rig->session), EPOLLOUT);
@@ -1111,6 +1116,20 @@ static void test_s12_replies_wait_when_the_socket_is_full(void **state)
 	assert_int_equal(vus_session_events(rig->session), EPOLLIN);
 	assert_int_equal(vus_session_deadline(rig->session), 0);
 	assert_true(is_alive(rig));
+}
+
+static void test_s12_replies_wait_when_the_socket_is_full(void **state)
+{
+	room_for_replies(*state);
+}
+
+static void test_s12_replies_go_out_in_pieces_when_they_must(void **state)
+{
+	struct rig *rig = *state;
+	int few = 8192;
+
+	assert_int_equal(setsockopt(vus_session_fd(rig->session), SOL_SOCKET, SO_SNDBUF, &few, sizeof(few)), 0);
+	room_for_replies(rig);
 }
 
 static void test_s12_client_that_never_reads_is_ended(void **state)
@@ -1158,6 +1177,7 @@ static void test_storm_of_complaints_is_survived(void **state)
 
 static void test_impossible_devices(void **state)
 {
+	static const struct vus_area areas[LIMIT_VFIO_AREAS + 1] = { { PAGE, 4 * PAGE } };
 	struct vus_desc good, desc;
 	struct vus_session *session = NULL;
 	struct vus_ops ops = { 0 };
@@ -1167,7 +1187,7 @@ static void test_impossible_devices(void **state)
 	(void)state;
 	assert_int_equal(vus_dma_new("x", 1, &dma), 0);
 	rig_desc(&good);
-	for (int i = 0; i < 8; i++) {
+	for (int i = 0; i < 11; i++) {
 		desc = good;
 		switch (i) {
 		case 0:
@@ -1193,6 +1213,16 @@ static void test_impossible_devices(void **state)
 			break;
 		case 7:
 			desc.pba_region = 7;
+			break;
+		case 8:
+		case 9:
+		case 10:
+			desc.region[2] = (struct vus_region){
+				.size = i == 8 ? 0 : 4 * PAGE,
+				.flags = VUS_REGION_MMAP,
+				.areas = areas,
+				.n_areas = i == 10 ? LIMIT_VFIO_AREAS + 1 : 1,
+			};
 			break;
 		}
 		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
@@ -1270,6 +1300,7 @@ int main(void)
 		WITH(test_turn_is_bounded),
 		WITH(test_fast_path_costs_one_call_each_way),
 		WITH(test_s12_replies_wait_when_the_socket_is_full),
+		WITH(test_s12_replies_go_out_in_pieces_when_they_must),
 		WITH(test_s12_client_that_never_reads_is_ended),
 		WITH(test_s6_4_lost_memory_ends),
 		WITH(test_storm_of_complaints_is_survived),
