@@ -64,6 +64,7 @@ enum stream_state {
  * @wants_room:    the peer may sleep until there is room in the ring we consume from
  * @wants_data:    (packet notification) the peer may sleep until there is data
  * @sent_wr, @sent_ww: (packet notification) WAITING_READ / WAITING_WRITE is out, unanswered
+ * @fill:          (polling) fill our ring to its last byte, so that the peer tells us of room
  * @parked:        the ring's memory is not mapped at present
  * @unpublished:   bytes are in our ring that the peer was not shown: the header's page was not mapped
  * @gen_p, @gen_c: times the produce and the consume ring wrapped (8.4)
@@ -109,6 +110,7 @@ struct stream {
 	bool wants_data : 1;
 	bool sent_wr : 1;
 	bool sent_ww : 1;
+	bool fill : 1;
 	bool parked : 1;
 	bool unpublished : 1;
 };

@@ -24,6 +24,9 @@
  * again and again instead of sleeping. While it is hot, the position that we show to the peer lags one
  * byte behind, so to the peer the ring is not empty, and it sends no WROTE: that saves it the
  * exits that a datagram costs. Before we stop polling we show the true position, and look once more.
+ *
+ * Likewise in the other direction: while we poll, one byte of our ring stays free, so to the peer it was never full,
+ * and it sends no READ when it takes something out. Before we stop polling we fill the ring to its last byte.
  */
 #include "proto/stream_priv.h"
 
@@ -42,6 +45,9 @@
 #define TRICKLE_BYTES 2048u
 #define TRICKLE_TURNS 8u
 #define TRICKLE_NS 20000u
+
+/* A hot stream whose ring was full goes on when this part of it is free. */
+#define ROOM_PART 8
 
 /* Time between two looks at a hot stream beyond which we were not looking, but not running. */
 #define LOOK_MAX_NS 10000u
@@ -250,6 +256,12 @@ static void pass_deaf(struct stream *s)
 	s->t->ports.end->shutdown(s->end, VMCI_SHUTDOWN_RECEIVE);
 }
 
+/* Bytes of room that we leave as long as we poll: see "Polling" above. */
+static uint64_t reserve(const struct stream *s)
+{
+	return s->t->config.spin_ns && !s->fill ? 1 : 0;
+}
+
 static int produce(struct stream *s, uint64_t n)
 {
 	uint64_t unread;
@@ -304,13 +316,14 @@ static int pump_in(struct stream *s, uint64_t *ret_moved)
 		r = qp_free(&s->qp, &room);
 		if (r)
 			return r;
-		if (!room) {
-			if (!s->qstate && !s->sent_ww) {
+		if (room <= reserve(s)) {
+			if (!room && !s->qstate && !s->sent_ww) {
 				s->sent_ww = true;
 				s->owed |= OWE_WAITING_WRITE;
 			}
 			return 0;
 		}
+		room -= reserve(s);
 		if (!budget)
 			return 1;
 		r = qp_write_spans(&s->qp, room < budget ? room : budget, span, QP_MAX_SPANS);
@@ -358,6 +371,11 @@ static int cool_down(struct stream *s)
 		return r;
 	if (ready && (s->writable || s->deaf))
 		return 1;
+	if (reserve(s) && s->readable && !s->eof) {
+		/* Fill the ring to its last byte: only then the peer tells us of room. */
+		s->fill = true;
+		return 1;
+	}
 	if (!s->qstate && !ready && !s->sent_wr) {
 		s->sent_wr = true;
 		s->owed |= OWE_WAITING_READ;
@@ -391,6 +409,7 @@ static void stay_hot(struct stream *s, uint64_t now)
 		if (s->spin_ns / 2 >= full / SPIN_SHRINK_MAX)
 			s->spin_ns /= 2;
 	}
+	s->fill = false;
 	s->active_at = now;
 	s->looked_at = now;
 	s->hot_left = s->spin_ns;
@@ -490,8 +509,10 @@ bool pump_poll(struct stream *s, uint64_t now)
 	if (s->writable || s->deaf)
 		r = qp_ready(&s->qp, &n);
 	if (!r && !n && s->readable && !s->eof) {
-		/* Our ring was full. */
+		/* Our ring was full. There is no hurry as long as most of it still waits to be read. */
 		r = qp_free(&s->qp, &n);
+		if (!r && n < s->qp.produce_size / ROOM_PART)
+			n = 0;
 	}
 	if (r || n) {
 		stream_queue(s);

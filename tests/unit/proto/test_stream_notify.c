@@ -680,11 +680,45 @@ static void test_hot_stream_finds_room(void **state)
 	end->avail = RIG_SIZE + 500;
 	stream_readable(c.stream);
 	assert_true(round_of(rig));
-	assert_int_equal(end->put, RIG_SIZE - 1);
+	assert_int_equal(end->put, RIG_SIZE - 2);
+	/* There is no hurry as long as most of the ring is full. */
 	rig_read(&c, 100);
 	assert_true(round_of(rig));
 	assert_true(round_of(rig));
-	assert_int_equal(end->put, RIG_SIZE + 99);
+	assert_int_equal(end->put, RIG_SIZE - 2);
+	rig_read(&c, RIG_SIZE / 8);
+	assert_true(round_of(rig));
+	assert_true(round_of(rig));
+	assert_int_equal(end->put, RIG_SIZE + 500);
+	rig_free(rig);
+}
+
+/* One byte stays free while the ring is polled, so to the guest it was never full, and it sends no READ (9.2). */
+static void test_s9_2_hot_stream_fills_the_ring_when_it_cools_down(void **state)
+{
+	struct rig *rig = hot_rig();
+	struct rig_conn c;
+	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
+	uint64_t ready;
+
+	(void)state;
+	end->avail = 2 * RIG_SIZE;
+	stream_readable(c.stream);
+	assert_true(round_of(rig));
+	assert_int_equal(end->put, RIG_SIZE - 2);
+	for (unsigned i = 0; i < 100 && round_of(rig); i++)
+		rig->now += SPIN / 4;
+	assert_false(round_of(rig));
+	/* Now it is full, and the guest that takes something out has to tell. */
+	assert_int_equal(end->put, RIG_SIZE - 1);
+	assert_int_equal(qp_ready(&c.qp, &ready), 0);
+	assert_int_equal(ready, RIG_SIZE - 1);
+	rig_read(&c, 10);
+	assert_false(round_of(rig));
+	assert_int_equal(end->put, RIG_SIZE - 1);
+	rig_say(&c, PACKET_READ, 0);
+	assert_true(round_of(rig));
+	assert_int_equal(end->put, RIG_SIZE + 9);
 	rig_free(rig);
 }
 
@@ -838,6 +872,7 @@ int main(void)
 		cmocka_unit_test(test_hot_stream_stays_hot_while_bytes_come),
 		cmocka_unit_test(test_hot_stream_looks_once_more_before_it_sleeps),
 		cmocka_unit_test(test_hot_stream_finds_room),
+		cmocka_unit_test(test_s9_2_hot_stream_fills_the_ring_when_it_cools_down),
 		cmocka_unit_test(test_hot_stream_cools_down_when_nobody_takes_its_bytes),
 		cmocka_unit_test(test_quiet_streams_are_polled_for_a_shorter_time),
 		cmocka_unit_test(test_trickles_are_collected),
