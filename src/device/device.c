@@ -56,6 +56,7 @@ void dev_driver_reset(struct dev *dev)
 	dev_inbox_clear(&dev->inbox);
 	dev_drain_clear(&dev->drain);
 	dev_outbox_clear(&dev->outbox);
+	dev->adopted = false;
 	dev->fresh = false;
 	dev->page_shift = 12;
 	dev->out_high = 0;
@@ -236,6 +237,17 @@ int32_t dev_queue(struct dev *dev, const uint8_t *dg, size_t size)
 	}
 	dev_intr_raise(dev, VMCI_CAUSE_DATAGRAM);
 	return (int32_t)size;
+}
+
+void dev_adopt(struct dev *dev)
+{
+	const struct event event = { .id = VMCI_EVENT_QP_RESUMED };
+	uint8_t buf[EVENT_MAX_SIZE];
+
+	if (!dev->acked)
+		return;
+	dev->adopted = true;
+	dev_queue(dev, buf, event_build(buf, dev->config.cid, &event));
 }
 
 int32_t dev_deliver(struct dev *dev, const uint8_t *dg, size_t size)

@@ -160,6 +160,14 @@ bool dev_is_active(const struct dev *dev);
 bool dev_is_drained(const struct dev *dev);
 
 /**
+ * dev_adopt() - this device goes on for another one, which knew queue pairs that this one does not
+ *
+ * If there is a driver, it is told that its pairs are void (QP_RESUMED). Until its session ends it may detach from any:
+ * Linux's keeps a pair that it was refused to leave, and crashes over that when it is removed.
+ */
+void dev_adopt(struct dev *dev);
+
+/**
  * dev_deliver() - queue a datagram for the guest, and interrupt it
  * @dg:   header and payload; the destination context must be the guest's
  * @size: bytes, VMCI_DG_HEADER_SIZE..VMCI_DG_MAX_SIZE, agreeing with the header

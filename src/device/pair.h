@@ -73,7 +73,7 @@ void dev_pairs_reset(struct dev *dev);
  */
 int32_t dev_pairs_alloc(struct dev *dev, const struct hc_qp_alloc *g_alloc);
 
-/* dev_pairs_leave() - hypercall QUEUEPAIR_DETACH. Return: VMCI_SUCCESS; VMCI_ERROR_NOT_FOUND */
+/* dev_pairs_leave() - hypercall QUEUEPAIR_DETACH. Return: VMCI_SUCCESS; VMCI_ERROR_NOT_FOUND (not if adopted) */
 int32_t dev_pairs_leave(struct dev *dev, struct vmci_handle g_handle);
 
 /* dev_pairs_flush() - there is room in the inbox: tell the guest what it is owed */

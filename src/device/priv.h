@@ -57,6 +57,7 @@ struct dev_intr {
  * @offered:    capabilities offered
  * @acked:      capabilities that the driver uses; 0: no driver session
  * @resetting:  a reset is under way: the host's side gets nothing new
+ * @adopted:    the driver has queue pairs that are not known here
  * @fresh:      no DMA send has been seen since CAPS was written
  * @page_shift: log2 of the guest's page size
  * @out_high, @in_high: latched upper halves of the DMA addresses
@@ -70,6 +71,7 @@ struct dev {
 	uint32_t offered;
 	uint32_t acked;
 	bool resetting;
+	bool adopted;
 	bool fresh;
 	unsigned page_shift;
 	uint32_t out_high;

@@ -16,7 +16,7 @@
  * What a guest sees of a device that serves like this:
  *
  *	datagrams		refused with INVALID_RESOURCE, which in-box drivers make EHOSTUNREACH (transport reference, 15)
- *	hypercalls		as ever; but all queue pairs are unknown, so DETACH says NOT_FOUND, which drivers ignore
+ *	hypercalls		as ever; and it may detach from queue pairs that only vmci-device knew
  *	receives, interrupts	as ever; what is queued is one event
  *	CAPS			0, so a driver that is loaded now gives up at once (reference, 2.2)
  */
@@ -33,8 +33,6 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "desc.h"
-#include "proto/dg.h"
-#include "proto/event.h"
 #include "proto/limits.h"
 #include "vfio/session.h"
 
@@ -395,15 +393,8 @@ int standin_handle(struct standin *s)
 
 void standin_take_over(struct standin *s, int fd)
 {
-	const struct event event = { .id = VMCI_EVENT_QP_RESUMED };
-	uint8_t buf[EVENT_MAX_SIZE];
-	size_t size;
-
 	vus_session_move(s->session, fd);
 	s->serves = true;
-	if (dev_is_active(s->dev)) {
-		size = event_build(buf, s->config.cid, &event);
-		dev_deliver(s->dev, buf, size);
-	}
+	dev_adopt(s->dev);
 	s->settle_at = now_ns() + LIMIT_KEEPER_SETTLE_NS;
 }

@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Resets, unplugging, and a device that dies under its VMM."""
 
+import os
+import pathlib
 import signal
 import socket
+import struct
 import subprocess
 
 import pytest
 from testbed import TestbedError, until
 from testbed.process import BUILD
 from testbed.qtest import CAPS, IMR, VmciMachine
+
+INVALID_RESOURCE = -1
+
+# A control packet of no known type, to which the device answers INVALID in its own time.
+STREAM_REQUEST = struct.pack("<IIIIQBBHIII16x", 2, 1, 42, 1, 32, 1, 13, 0, 5000, 5001, 0)
 
 ACPI_EJECT = 0xae08     # of the machine "pc": a set bit ejects that slot
 
@@ -28,25 +36,51 @@ def test_system_reset_is_a_power_on(machine):
         machine.probe()
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["terminated", "killed"])
-def test_dead_device_reads_all_ones_and_stays_dead(bench, how):
-    """QEMU never reconnects: documented. It must live on, and the next one must be served."""
-    bench.start_device()
-    machine = bench.start_machine().enable()
-    machine.probe()
-    bench.device.child.send_signal(how)
-    bench.device.wait()
-    until("QEMU to notice", lambda: machine.get(CAPS) == 0xffffffff)
-    machine.put(CAPS, 0x2c)
+def keeper_of(device):
+    """Process id of a device's keeper."""
+    children = pathlib.Path(f"/proc/{device.pid}/task/{device.pid}/children").read_text().split()
+    [pid] = [int(child) for child in children
+             if pathlib.Path(f"/proc/{child}/comm").read_text() == "vmci-keeper\n"]
+    return pid
+
+
+def next_device_works(bench, machine):
+    """A new device never gets the old VM, and serves the next."""
     bench.start_device()
     machine.qmp.command("system_reset")
     machine.qmp.event("RESET")
     machine.enable()
-    assert machine.get(CAPS) == 0xffffffff
+    assert machine.get(CAPS) != 0x2c
     assert machine.qmp.command("query-status")["running"]
     machine.kill()
-    again = bench.start_machine().enable()
-    again.probe()
+    bench.start_machine().enable().probe()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["terminated", "killed"])
+def test_device_ends_and_its_keeper_serves(bench, how):
+    """Sends complete, with an error; no new driver would take the device."""
+    bench.start_device()
+    machine = bench.start_machine().enable()
+    machine.probe()
+    assert machine.send(STREAM_REQUEST) == len(STREAM_REQUEST)
+    bench.device.child.send_signal(how)
+    bench.device.wait()
+    assert machine.send(STREAM_REQUEST) == INVALID_RESOURCE
+    assert machine.get(CAPS) == 0
+    next_device_works(bench, machine)
+
+
+def test_device_and_keeper_die(bench):
+    """Then everything reads all-ones, for ever: QEMU does not reconnect."""
+    bench.start_device()
+    machine = bench.start_machine().enable()
+    machine.probe()
+    keeper = keeper_of(bench.device)
+    bench.device.kill()
+    os.kill(keeper, signal.SIGKILL)
+    until("QEMU to notice", lambda: machine.get(CAPS) == 0xffffffff)
+    machine.put(CAPS, 0x2c)
+    next_device_works(bench, machine)
 
 
 def test_vmm_killed_and_replaced(bench):

@@ -1,91 +1,122 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A device that ends before its VM: guest programs get an error, and the guest lives on."""
 
-import os
-import pathlib
 import signal
+import threading
 import time
 
 import pytest
 from beds import one_bed
 from test_lifecycle import RELOAD, OpenStreams, works
-from testbed import PATHS, VM, Device, TestbedError, connect, until
-from testbed.hybrid import Listener, read_all
+from testbed import PATHS, VM, Device
+from testbed.hybrid import Listener
+from testbed.keeper import end
 
-# QEMU's patience with an access that was under way.
-QEMU_PATIENCE = 5
+HOW = pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV],
+                              ids=lambda how: how.name)
 
-
-def children(pid):
-    return [int(child) for child in
-            pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+REMOVE = RELOAD.partition(" && modprobe")[0]
 
 
-def keeper_of(device):
-    """Process id of a device's keeper."""
-    [pid] = [child for child in children(device.pid)
-             if pathlib.Path(f"/proc/{child}/comm").read_text() == "vmci-keeper\n"]
-    return pid
-
-
-def is_alive(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def end(device, how):
-    """Ends a device; returns its keeper."""
-    keeper = keeper_of(device)
-    if how == "SIGTERM":
-        assert device.terminate() == 0
-    else:
-        os.kill(device.pid, getattr(signal, how))
-        assert device.wait() == -getattr(signal, how)
-    assert is_alive(keeper)
-    return keeper
-
-
-def survives(vm, connects=20):
-    """The guest is alive, and connects fail at once."""
-    begin = time.monotonic()
-    text = vm.run(f"for i in $(seq {connects}); do vsx connect 2 5100 && exit 1; done; true", 20)
-    assert text.split() == ["EHOSTUNREACH"] * connects
-    assert time.monotonic() - begin < 10
-
-
-class Busy(OpenStreams):
-    """Streams of both directions that sleep, and others that move data all the time."""
+class BusyStreams(OpenStreams):
+    """Streams of both directions that sleep, and one each way that moves data all the time."""
 
     def __init__(self, bed, port=5100):
         super().__init__(bed, port)
+        self.pumps, self.pump_hosts, self.threads = [], [], []
         with Listener(bed.device.hybrid, port + 1) as listener:
-            self.pumps = [
-                bed.vm.start(f"exec socat -u /dev/zero VSOCK-CONNECT:2:{port + 1}"),
-                bed.vm.start(f"exec socat -u VSOCK-CONNECT:2:{port + 1} OPEN:/dev/null")]
-            self.pump_hosts = [listener.accept() for _ in range(2)]
+            for ends in "/dev/zero VSOCK-CONNECT:2:{}", "VSOCK-CONNECT:2:{} OPEN:/dev/null":
+                self.pumps.append(bed.vm.start("exec socat -u " + ends.format(port + 1)))
+                self.pump_hosts.append(listener.accept())
+        moved = threading.Semaphore(0)
+        for host, move in zip(self.pump_hosts, (self._read, self._write)):
+            thread = threading.Thread(target=move, args=(host, moved), daemon=True)
+            thread.start()
+            self.threads.append(thread)
+        for _ in range(20):
+            assert moved.acquire(timeout=20)
 
-    def programs_end(self):
-        """Readers and writers end by themselves, within seconds."""
+    @staticmethod
+    def _read(sock, moved):
+        while sock.recv(1 << 16):
+            moved.release()
+
+    @staticmethod
+    def _write(sock, moved):
+        try:
+            while True:
+                sock.sendall(bytes(1 << 16))
+                moved.release()
+        except OSError:
+            pass
+
+    def programs_end(self, limit):
+        """All programs see the end of their stream, and none hangs."""
+        self.all_end()
         for guest in self.guests[:2]:
-            assert guest.check(20).count("stream ") == 2
+            assert guest.check(limit).count("stream ") == 2
         for pump in self.pumps:
-            pump.wait(20)
+            pump.wait(limit)
+        for thread in self.threads:
+            thread.join(limit)
+            assert not thread.is_alive()
+        for host in self.pump_hosts:
+            host.close()
+        self.guests[2].kill()
+        self.guests[2].wait(limit)
 
 
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL", "SIGSEGV"])
-def test_guest_survives(bed, how):
-    streams = Busy(bed)
-    keeper = end(bed.device, how)
+def cannot_connect(vm, times=50):
+    """The guest is alive, and connects fail at once."""
     begin = time.monotonic()
-    streams.all_end()
-    streams.programs_end()
-    took = time.monotonic() - begin
-    survives(bed.vm)
-    streams.guests[2].kill()
-    bed.vm.run("sync", 20)
-    print(f"{how}: programs ended after {took:.2f} s")
+    text = vm.run(f"for i in $(seq {times}); do vsx connect 2 5100 && exit 1; done; true", 20)
+    assert text.split() == ["EHOSTUNREACH"] * times
+    assert time.monotonic() - begin < 10
+
+
+@HOW
+def test_guest_survives_its_device(bed, how):
+    """Programs end within seconds; the drivers can be removed; the VM can end."""
+    streams = BusyStreams(bed)
+    keeper = end(bed.device, how)
+    streams.programs_end(4)
+    cannot_connect(bed.vm)
+    bed.vm.run(REMOVE, 30)
+    # A driver that is loaded now is turned away, and does not hang either.
+    bed.vm.run("modprobe vmw_vsock_vmci_transport; grep -q vmci /proc/interrupts && exit 1; true", 20)
     assert not bed.complaints()
     bed.vm.kill()
-    until("the keeper to end with its VM", lambda: not is_alive(keeper), 5)
+    keeper.wait()
+
+
+@one_bed
+@pytest.mark.parametrize("how", ["reboot -f", "system_reset"])
+def test_guest_reboots_without_its_device(bed, how):
+    """Firmware and kernel find a device that offers nothing; the next device serves the next VM."""
+    streams = BusyStreams(bed)
+    keeper = end(bed.device, signal.SIGKILL)
+    boots = bed.vm.agent.boots
+    if how == "system_reset":
+        bed.vm.qmp.command(how)
+    else:
+        bed.vm.start(how)
+    streams.all_end()
+    bed.vm.ready(boots + 1)
+    bed.vm.run("! vsx connect 2 5100", 20)
+    bed.device = Device(bed.work.path, *PATHS[bed.path])
+    assert keeper.is_running()
+    bed.vm.kill()
+    keeper.wait()
+    bed.vm = VM(bed.work.path, bed.kernel, bed.device.socket).ready()
+    bed.descriptors = bed.count_descriptors()
+    works(bed)
+
+
+@one_bed
+def test_idle_guest_survives_its_device(bed):
+    """Nothing was ever received by this driver, so nothing is known of its buffer."""
+    bed.vm.run(RELOAD)
+    keeper = end(bed.device, signal.SIGKILL)
+    cannot_connect(bed.vm)
+    bed.vm.kill()
+    keeper.wait()
