@@ -783,6 +783,27 @@ static void test_quiet_streams_are_polled_for_a_shorter_time(void **state)
 	rig_free(rig);
 }
 
+/* Time in which we did not get to look is no waiting: a gap of any length counts as ten microseconds. */
+static void test_time_away_is_not_waiting(void **state)
+{
+	struct rig_options options = { .spin_ns = 50000 };
+	struct rig *rig = rig_new(&options);
+	struct rig_conn c;
+
+	(void)state;
+	quiet(rig, true, RIG_FOREVER, &c);
+	rig_write(&c, 1);
+	rig_say(&c, PACKET_WROTE, 0);
+	assert_true(round_of(rig));
+	for (int i = 0; i < 4; i++) {
+		rig->now += 1000000;
+		assert_true(round_of(rig));
+	}
+	rig->now += 1000000;
+	assert_false(round_of(rig));
+	rig_free(rig);
+}
+
 /* A guest that writes a few bytes again and again, without an answer, is not looked at all the time. */
 static void test_trickles_are_collected(void **state)
 {
@@ -875,6 +896,7 @@ int main(void)
 		cmocka_unit_test(test_s9_2_hot_stream_fills_the_ring_when_it_cools_down),
 		cmocka_unit_test(test_hot_stream_cools_down_when_nobody_takes_its_bytes),
 		cmocka_unit_test(test_quiet_streams_are_polled_for_a_shorter_time),
+		cmocka_unit_test(test_time_away_is_not_waiting),
 		cmocka_unit_test(test_trickles_are_collected),
 		TEST(test_cold_streams_are_not_polled),
 	};
