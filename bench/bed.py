@@ -136,6 +136,16 @@ def cpu_seconds(pid):
     return threads
 
 
+def family(pid):
+    """A process and its descendants."""
+    pids = [pid]
+    for parent in pids:
+        with contextlib.suppress(OSError):      # it has just ended
+            for task in pathlib.Path(f"/proc/{parent}/task").iterdir():
+                pids += map(int, (task / "children").read_text().split())
+    return pids
+
+
 def busy_seconds():
     """CPU seconds of everything on this machine, ours and others'."""
     fields = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
@@ -234,7 +244,8 @@ class Bed:
             else:
                 used["qemu main" if thread == self.vm.pid else "qemu other"] += seconds
         if self.device:
-            used["vmci-device"] = sum(cpu_seconds(self.device.pid).values())
+            used["vmci-device"] = sum(sum(cpu_seconds(pid).values())
+                                      for pid in family(self.device.pid))
         return used
 
     def _host_end(self, verb, endpoint, words, fds=()):

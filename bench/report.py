@@ -98,7 +98,7 @@ def plot(results, path, title):
         bars(ax, name, rows)
     figure.legend(handles=[patches.Patch(color=colour, label=way)
                            for way, colour in COLOURS.items()],
-                  loc="lower right", fontsize=8, ncol=3, frameon=False)
+                  loc="upper right", fontsize=8, ncol=3, frameon=False)
     figure.suptitle(title, fontsize=9, x=0.02, ha="left")
-    figure.tight_layout(rect=(0, 0, 1, 0.99))
+    figure.tight_layout(rect=(0, 0, 1, 0.985))
     figure.savefig(path, dpi=110)

@@ -97,12 +97,9 @@ def p99_of(end):
     return note
 
 
-def ports_rtt_note(samples):
-    median = statistics.median(sample.guest["median"] for sample in samples)
-    return ("bound by region accesses: the driver drains an inbound datagram with at least 4096 "
-            "one-byte reads of DATA_IN, and sends one with a write per byte, each a vfio-user "
-            f"request and reply that the vCPU waits for: {median / 1e3 / 4096:.1f} us for each "
-            "of 4096")
+PORTS = ("bound by region accesses: to drain inbound datagrams the guest's driver reads at least "
+         "4096 bytes of DATA_IN one by one, to send one it writes each byte; each is a request to "
+         "vmci-device whose reply the vCPU waits for, through QEMU's proxy thread")
 
 
 SIZES = {"64B": 64, "4K": 4096, "64K": 65536}
@@ -131,18 +128,19 @@ ROWS = [
     Row("connections host->guest", "1/s", True, "knocked", 1, per_second, WITH_CONNECTIONS,
         note=fixed(f"as from the guest, in bursts of at most {BURST}")),
     *(Row(f"CPU vmci-device {DIRECTIONS[kind]} {label}", "s/GiB", False, kind, SIZES[label],
-          device_cpu, OURS, note=fixed("user and system time of the process"))
+          device_cpu, OURS, note=fixed("user and system time of its processes"))
       for kind in DIRECTIONS for label in ("64B", "64K")),
     *(Row(f"CPU outside guest {DIRECTIONS[kind]} 64K", "s/GiB", False, kind, 65536, outside_cpu,
           note=fixed("QEMU's threads but the vCPUs, plus vmci-device for vmci"))
       for kind in DIRECTIONS),
     *(Row(f"ports: throughput {DIRECTIONS[kind]} 64K", "MB/s", True, kind, 65536, megabytes, OURS,
           goal=model(MODEL_PORTS_MB, True, "MB/s"), section="ports",
-          note=fixed("payload goes through shared memory here, too; bound by the notifications, "
-                     "as the round trip"))
+          note=fixed("payload goes through shared memory here, too: bound by how often a side "
+                     "must notify the other, and so by region accesses, as the round trip"))
       for kind in DIRECTIONS),
     Row("ports: round trip guest asks 64B", "us", False, "ask", 64, guest_median_us, OURS,
-        goal=model(MODEL_PORTS_RTT_US, False, "us"), note=ports_rtt_note, section="ports"),
+        goal=model(MODEL_PORTS_RTT_US, False, "us"), section="ports",
+        note=lambda samples: f"{p99_of('guest')(samples)}; {PORTS}"),
     Row("ports: connect guest->host", "ms", False, "knock", 1, connect_ms, OURS,
         note=p99_of("guest"), section="ports"),
 ]
