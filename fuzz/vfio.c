@@ -2,20 +2,20 @@
 /*
  * A vfio-user session under a hostile client, guest memory included.
  *
- * The input is a list of records, each a sendmsg() of the client: one byte of control, two of length, the bytes.
+ * The input is a list of records, each a sendmsg() of the client: one byte of control, two of length, data.
  *
  *   bits 0-2  number of descriptors that go with it (7 means 17)
  *   bits 3-4  what they are: sealed memfd, eventfd, memfd that is truncated once it has been received, pipe
  *   bit 5     more records follow before the session gets its turn
- *   bit 6     cooked: the first byte is the command, the second one the header's flags, the rest the body; the header
- *             is made of that. Else the bytes go out as they are
+ *   bit 6     cooked: the first byte is the command, the second one the header's flags, the rest the body;
+ *             the header is made of that. Else the bytes go out as they are
  *   bit 7     the client reads its replies
  *
- * VERSION is agreed first, unless the first byte of the input is 0xff. Writes to BAR1 let the device use guest memory
- * and interrupts: the bits of the offset choose what, the data choose where.
+ * VERSION is agreed first, unless the first byte of the input is 0xff. Writes to BAR1 let the device use
+ * guest memory and interrupts: the bits of the offset choose what, the data choose where.
  *
- * Checked: what the sanitizers see; replies are well-formed; a read of guest memory that succeeds shows the bytes that
- * the client put there; no descriptor is leaked.
+ * Checked: what the sanitizers see; replies are well-formed; a read of guest memory that succeeds shows the
+ * bytes that the client put there; no descriptor is leaked.
  */
 #include <errno.h>
 #include <stdbool.h>

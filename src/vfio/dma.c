@@ -2,26 +2,29 @@
 /*
  * DOC: Theory of operation
  *
- * The table is an array of ranges, sorted by guest address, without overlaps. A range lies in a file (file.c), or in
- * nothing we can reach: firmware comes without a descriptor, and that is no error (reference, 6.1). Ranges and file
- * offsets are multiples of GRANULE, so a granule never straddles two ranges; that is the unit of translation.
+ * The table is an array of ranges, sorted by guest address, without overlaps. A range lies in a file
+ * (file.c), or in nothing we can reach: firmware comes without a descriptor, and that is no error
+ * (reference, 6.1). Ranges and file offsets are multiples of GRANULE, so a granule never straddles two
+ * ranges; that is the unit of translation.
  *
  * Nobody outside of this file keeps an address of ours:
  *
  *  - read(), write() and store32() look addresses up each time;
- *  - struct mem_pages keeps *guest* addresses, and beside them a cache of ours, one per granule, filled on demand.
- *    The cache is good for one generation of the table, and the generation changes with every map, every unmap,
- *    and every move of a mapping. So a range that the VMM takes away is out of reach when vus_dma_unmap() returns,
- *    and a range that comes back, perhaps elsewhere in another file, is found again at the next access;
+ *  - struct mem_pages keeps *guest* addresses, and beside them a cache of ours, one per granule, filled on
+ *    demand. The cache is good for one generation of the table, and the generation changes with every map,
+ *    every unmap, and every move of a mapping. So a range that the VMM takes away is out of reach when
+ *    vus_dma_unmap() returns, and a range that comes back, perhaps elsewhere in another file, is found again
+ *    at the next access;
  *  - spans are good until control returns to the event loop, where alone the table can change.
  *
- * Two things make a range useless although it is in the table: no file, and too few rights (a queue pair's pages
- * need both reading and writing).
+ * Two things make a range useless although it is in the table: no file, and too few rights (a queue pair's
+ * pages need both reading and writing).
  *
- * share=off. The VMM's mapping is private then: what the guest writes does not reach the file, and we read zeroes.
- * The file's blocks do not tell (a private mapping allocates them, too); its contents do. When guest memory
- * is used for the first time, firmware and kernel have long filled the lowest megabytes; if all of them are
- * zero, nothing of it reaches us. We look with pread(2), which does not allocate pages where there are holes.
+ * share=off. The VMM's mapping is private then: what the guest writes does not reach the file, and we read
+ * zeroes. The file's blocks do not tell (a private mapping allocates them, too); its contents do. When guest
+ * memory is used for the first time, firmware and kernel have long filled the lowest megabytes; if all of
+ * them are zero, nothing of it reaches us. We look with pread(2), which does not allocate pages where there
+ * are holes.
  */
 #include "vfio/dma.h"
 
@@ -609,7 +612,8 @@ static int port_store64(void *ctx, struct mem_pages *pages, size_t off, uint64_t
 	return 0;
 }
 
-static int port_spans(void *ctx, struct mem_pages *pages, size_t off, size_t len, struct mem_span *spans, int max)
+static int port_spans(void *ctx, struct mem_pages *pages, size_t off, size_t len, struct mem_span *spans,
+		      int max)
 {
 	struct vus_dma *dma = ctx;
 	int n = 0;

@@ -89,9 +89,9 @@ bool vus_dma_is_lost(const struct vus_dma *dma);
 /**
  * vus_dma_is_share_off_suspected() - is the VM's memory probably private to the VMM (share=off)?
  *
- * Then everything looks right, but we read zeroes (reference, 6.3). The answer is found at the first use of guest
- * memory through the port (a driver runs then, so RAM cannot be all zeroes), logged once, and kept until
- * the mapped RAM changes; before that, calling this asks now. Reads at most LIMIT_VFIO_PROBE bytes.
+ * Then everything looks right, but we read zeroes (reference, 6.3). The answer is found at the first use of
+ * guest memory through the port (a driver runs then, so RAM cannot be all zeroes), logged once, and kept
+ * until the mapped RAM changes; before that, calling this asks now. Reads at most LIMIT_VFIO_PROBE bytes.
  */
 bool vus_dma_is_share_off_suspected(struct vus_dma *dma);
 

@@ -2,22 +2,23 @@
 /*
  * DOC: Theory of operation
  *
- * One mapping per file. A VMM maps and unmaps low memory dozens of times while it boots, each time with another
- * descriptor of the same file (reference, 6.1). So a file is mapped once, from its start to the highest offset that
- * is needed, and maps and unmaps of ranges become changes of a table. The mapping grows by mapping the file anew
- * and dropping the old mapping (mremap(2) cannot grow hugetlb mappings); it shrinks in place.
+ * One mapping per file. A VMM maps and unmaps low memory dozens of times while it boots, each time with
+ * another descriptor of the same file (reference, 6.1). So a file is mapped once, from its start to the
+ * highest offset that is needed, and maps and unmaps of ranges become changes of a table. The mapping grows
+ * by mapping the file anew and dropping the old mapping (mremap(2) cannot grow hugetlb mappings); it shrinks
+ * in place.
  *
- * SIGBUS. A file that its owner truncates keeps its mapping, but a touch beyond the new end raises SIGBUS. The handler
- * looks the address up in the list of all files. If it lies in one of them, one page of zeroes is mapped over it, the
- * table that owns the file is marked lost and gets a new generation, and the instruction runs again. Any other
- * SIGBUS has its default effect.
+ * SIGBUS. A file that its owner truncates keeps its mapping, but a touch beyond the new end raises SIGBUS.
+ * The handler looks the address up in the list of all files. If it lies in one of them, one page of zeroes is
+ * mapped over it, the table that owns the file is marked lost and gets a new generation, and the instruction
+ * runs again. Any other SIGBUS has its default effect.
  *
- *	The signal is raised by our own access to guest memory, so the handler runs at a known place of the only
- *	thread; the list is never being changed at that moment, because nothing touches guest memory while it is.
- *	What the handler uses: the list, mmap(2), atomics, signal(2), raise(3).
+ *	The signal is raised by our own access to guest memory, so the handler runs at a known place of the
+ *	only thread; the list is never being changed at that moment, because nothing touches guest memory
+ *	while it is. What the handler uses: the list, mmap(2), atomics, signal(2), raise(3).
  *
- *	A replaced page hides the file's own page, if it should come back. That does not matter: a lost table answers
- *	-EFAULT to everything until its session ends, and the mapping goes with it.
+ *	A replaced page hides the file's own page, if it should come back. That does not matter: a lost table
+ *	answers -EFAULT to everything until its session ends, and the mapping goes with it.
  */
 #include "vfio/file.h"
 
@@ -53,8 +54,8 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 			break;
 	if (file) {
 		page = (void *)(addr & ~(uintptr_t)(file->page - 1));
-		if (mmap(page, file->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
-		    MAP_FAILED) {
+		if (mmap(page, file->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+			 -1, 0) != MAP_FAILED) {
 			atomic_store(&file->epoch->lost, true);
 			atomic_fetch_add(&file->epoch->generation, 1);
 			errno = saved;

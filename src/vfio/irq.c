@@ -2,15 +2,15 @@
 /*
  * DOC: Theory of operation
  *
- * Each index (INTx, MSI, MSI-X, ERR, REQ) has vectors. A vector has an eventfd or not, may be masked, and may be
- * pending: it was raised while it had no eventfd or was masked, and fires as soon as both are put right. The
- * pending bits of MSI-X are what the guest reads in the PBA.
+ * Each index (INTx, MSI, MSI-X, ERR, REQ) has vectors. A vector has an eventfd or not, may be masked, and may
+ * be pending: it was raised while it had no eventfd or was masked, and fires as soon as both are put right.
+ * The pending bits of MSI-X are what the guest reads in the PBA.
  *
  * An index is active from its first SET_IRQS until it is disabled (NONE|TRIGGER with count 0). QEMU activates
- * MSI-X with a de-assign of vector 0, at a time when there is no eventfd yet, and gives eventfds one by one as
- * the guest unmasks vectors (reference, 7.1). A vector that got an eventfd since the index became active is
- * *ready*, and stays so when the eventfd is taken away. That tells how many vectors the driver uses: if only
- * vector 0 is ready, the driver runs all causes over it and reads the cause register.
+ * MSI-X with a de-assign of vector 0, at a time when there is no eventfd yet, and gives eventfds one by one
+ * as the guest unmasks vectors (reference, 7.1). A vector that got an eventfd since the index became active
+ * is *ready*, and stays so when the eventfd is taken away. That tells how many vectors the driver uses: if
+ * only vector 0 is ready, the driver runs all causes over it and reads the cause register.
  *
  * INTx is a level, and an eventfd is an edge. States of the line, as (asserted, masked):
  *
@@ -18,8 +18,8 @@
  *	(0,1) -- assert --> (1,1)		(0,1) -- unmask --> (0,0)
  *	(1,1) -- unmask --> fire, (1,1)
  *
- * Masked after firing ("automasked"): the VMM unmasks when it has seen the guest serve the interrupt, by message or by
- * the resample eventfd. If the line is still asserted then, it fires again.
+ * Masked after firing ("automasked"): the VMM unmasks when it has seen the guest serve the interrupt, by
+ * message or by the resample eventfd. If the line is still asserted then, it fires again.
  */
 #include "vfio/irq.h"
 
@@ -325,7 +325,8 @@ static int set_eventfds(struct vus_irqs *irqs, struct index *index, const struct
 /**
  * apply() - DATA_NONE or DATA_BOOL, for one vector
  */
-static void apply(struct vus_irqs *irqs, struct index *index, struct vector *vector, enum vus_irq_action action)
+static void apply(struct vus_irqs *irqs, struct index *index, struct vector *vector,
+		  enum vus_irq_action action)
 {
 	switch (action) {
 	case VUS_IRQ_ACTION_MASK:

@@ -29,7 +29,7 @@ uint32_t vus_irqs_count(const struct vus_irqs *irqs, enum vus_irq index);
 
 /**
  * vus_irqs_set() - carry out a SET_IRQS (reference, 7)
- * @fds: @n_fds descriptors that came with it; those that are kept are replaced by -1, the caller closes the rest
+ * @fds: @n_fds descriptors that came with it; what is kept is replaced by -1, the caller closes the rest
  *
  * All or nothing. Eventfds are switched to O_NONBLOCK: a counter at its maximum must not block us.
  *

@@ -19,7 +19,8 @@
 #include "base/bytes.h"
 #include "base/checked.h"
 
-static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "vfio-user has the host's byte order (reference, 1)");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+	      "vfio-user has the host's byte order (reference, 1)");
 
 static const char *const cmd_name[] = {
 	[VUS_CMD_VERSION] = "VERSION",

@@ -21,7 +21,7 @@
 
 #define VUS_HEADER_SIZE 16u
 
-/* Commands (reference, 2). The numbers 14 and 19 are reserved; 11 and 12 are ours to send, and we never do. */
+/* Commands (reference, 2). 14 and 19 are reserved; 11 and 12 are ours to send, and we never do. */
 enum vus_cmd {
 	VUS_CMD_VERSION = 1,
 	VUS_CMD_DMA_MAP,
@@ -121,7 +121,7 @@ struct vus_caps {
 };
 
 /**
- * vus_caps_parse() - read a client's capabilities leniently: unknown keys and keys of the wrong type are ignored
+ * vus_caps_parse() - read a client's capabilities leniently: what is unknown or of a wrong type is ignored
  * @json: text of @len bytes, or NULL for none. Allocates while it runs (once per connection)
  *
  * Return: 0; -EINVAL (not a JSON object)
@@ -261,7 +261,7 @@ struct vus_set_irqs {
 	const uint8_t *bools;	/* DATA_BOOL: count bytes inside the body; else NULL */
 };
 
-/* vus_set_irqs_parse() - Return: 0; -EINVAL (length, argsz, flags, wrap-around, index). Counts are not checked. */
+/* vus_set_irqs_parse() - Return: 0; -EINVAL (length, argsz, flags, wrap-around, index). Not the counts. */
 int vus_set_irqs_parse(const uint8_t *body, size_t len, struct vus_set_irqs *ret_set);
 
 /* --- Region access (reference, 5) ----------------------------------------------------------- */

@@ -2,22 +2,23 @@
 /*
  * DOC: Theory of operation
  *
- * Input. Bytes are received into one fixed buffer, as many as there are, so one recvmsg(2) may fetch many messages,
- * or a part of one. Complete messages are served in order; only when none is left is more received.
+ * Input. Bytes are received into one fixed buffer, as many as there are, so one recvmsg(2) may fetch many
+ * messages, or a part of one. Complete messages are served in order; only when none is left is more received.
  *
- * Descriptors ride with the first byte of their message (reference, 1), and recvmsg(2) on a stream stops after the
- * piece that carries some: it may return pieces without descriptors before that one, never bytes behind it. So what
- * a recvmsg() brings belongs to the *last* message that starts in the buffer afterwards. Clients send each message with
- * one sendmsg(2), or in pieces, with the descriptors at the front; both are served. At any time at most two messages
- * of the buffer own descriptors: the one that was incomplete before the last recvmsg(), and the last one.
+ * Descriptors ride with the first byte of their message (reference, 1), and recvmsg(2) on a stream stops
+ * after the piece that carries some: it may return pieces without descriptors before that one, never bytes
+ * behind it. So what a recvmsg() brings belongs to the *last* message that starts in the buffer afterwards.
+ * Clients send each message with one sendmsg(2), or in pieces, with the descriptors at the front; both are
+ * served. At any time at most two messages of the buffer own descriptors: the one that was incomplete before
+ * the last recvmsg(), and the last one.
  *
- * Output. A reply is built in one fixed buffer and sent at once, with one call, header first (reference, 0). If
- * the socket has no room for all of it, the rest stays in the buffer, and nothing is served or received until it is
- * gone: that is the bound. A client that does not make room in time is ended.
+ * Output. A reply is built in one fixed buffer and sent at once, with one call, header first (reference, 0).
+ * If the socket has no room for all of it, the rest stays in the buffer, and nothing is served or received
+ * until it is gone: that is the bound. A client that does not make room in time is ended.
  *
- * End. A session goes on until "ended" is set: the client has gone (1), or broke what cannot be mended (a negative
- * errno). What can be mended, a bad body or number, is answered with an error reply and a line in the log.
- * Before VERSION has succeeded nothing can be mended.
+ * End. A session goes on until "ended" is set: the client has gone (1), or broke what cannot be mended (a
+ * negative errno). What can be mended, a bad body or number, is answered with an error reply and a line in
+ * the log. Before VERSION has succeeded nothing can be mended.
  *
  *	NEW ---- VERSION accepted ----> NEGOTIATED		(is_negotiated)
  *	 |                                  |
@@ -160,7 +161,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* --- Commands. They build a reply's body at body_of(), and return its length or a negative errno. --------------- */
+/* --- Commands. They build a reply's body at body_of(), and return its length or a negative errno. --- */
 
 static uint8_t *body_of(struct vus_session *s)
 {
@@ -638,9 +639,11 @@ static void receive(struct vus_session *s)
 	}
 	/* The kernel drops, too, what would be more than RLIMIT_NOFILE. */
 	if (msg.msg_flags & MSG_CTRUNC)
-		end(s, -EPROTO, "more than %u fds with one message, or than this process may have", LIMIT_VFIO_FDS);
+		end(s, -EPROTO, "more than %u fds with one message, or than this process may have",
+		    LIMIT_VFIO_FDS);
 	else if (!n)
-		end(s, 1, s->in_end ? "the client has gone in the middle of a message" : "the client has gone");
+		end(s, 1,
+		    s->in_end ? "the client has gone in the middle of a message" : "the client has gone");
 }
 
 /**
@@ -736,11 +739,12 @@ static bool is_possible(const struct vus_desc *desc)
 	}
 	if (!desc->irq_count[VUS_IRQ_MSIX])
 		return true;
-	return desc->pba_region < 6 && range_fits(desc->pba_offset, PBA_SIZE, desc->region[desc->pba_region].size);
+	return desc->pba_region < 6 &&
+	       range_fits(desc->pba_offset, PBA_SIZE, desc->region[desc->pba_region].size);
 }
 
-int vus_session_new(int fd, const struct vus_desc *desc, struct vus_dma *dma, const struct vus_ops *ops, void *ctx,
-		    struct vus_session **ret_session)
+int vus_session_new(int fd, const struct vus_desc *desc, struct vus_dma *dma, const struct vus_ops *ops,
+		    void *ctx, struct vus_session **ret_session)
 {
 	struct vus_session *s;
 	int r;
@@ -845,8 +849,10 @@ void vus_session_move(struct vus_session *session, int fd)
 	session->out_start = session->out_end = 0;
 	session->out_fd = -1;
 	session->deadline = 0;
-	if (session->ended == 1)
+	if (session->ended == 1) {
 		session->ended = 0;
+		session->reason[0] = 0;
+	}
 	fd_close(&session->fd);
 	session->fd = fd;
 }

@@ -61,8 +61,8 @@ struct vus_desc {
 /**
  * struct vus_ops - what the client asks of the device; all must be there
  *
- * They cannot fail, must not block, and must neither free nor handle the session; they may use guest memory and
- * interrupts. Whatever they do is done before the reply goes out.
+ * They cannot fail, must not block, and must neither free nor handle the session; they may use guest memory
+ * and interrupts. Whatever they do is done before the reply goes out.
  */
 struct vus_ops {
 	/* Fill @buf (zeroed) from @off of @region. The range lies inside the region. */
@@ -81,8 +81,9 @@ struct vus_ops {
 	void (*dma_changed)(void *ctx, uint64_t addr, uint64_t size, bool mapped);
 
 	/*
-	 * May be NULL. A message is about to be carried out: for somebody who has to know what the client made of the
-	 * device. @msg has @len bytes, header included, and came with @n_fds descriptors, which are borrowed.
+	 * May be NULL. A message is about to be carried out: for somebody who has to know what the client
+	 * made of the device. @msg has @len bytes, header included, and came with @n_fds descriptors, which
+	 * are borrowed.
 	 */
 	void (*tap)(void *ctx, const uint8_t *msg, size_t len, const int *fds, size_t n_fds);
 };
@@ -97,12 +98,12 @@ struct vus_ops {
  *
  * Return: 0; -EINVAL (an impossible @desc); -ENOMEM; what epoll_create1(2) said
  */
-int vus_session_new(int fd, const struct vus_desc *desc, struct vus_dma *dma, const struct vus_ops *ops, void *ctx,
-		    struct vus_session **ret_session);
+int vus_session_new(int fd, const struct vus_desc *desc, struct vus_dma *dma, const struct vus_ops *ops,
+		    void *ctx, struct vus_session **ret_session);
 
 /*
- * vus_session_free() - close the socket, drop all maps of the table and all eventfds, free; NULL is fine. Returns NULL.
- * The device model is not told.
+ * vus_session_free() - close the socket, drop all maps of the table and all eventfds, free; NULL is fine.
+ * Returns NULL. The device model is not told.
  */
 struct vus_session *vus_session_free(struct vus_session *session);
 
@@ -116,15 +117,16 @@ int vus_session_fd(const struct vus_session *session);
 uint32_t vus_session_events(const struct vus_session *session);
 
 /*
- * vus_session_is_pending() - are complete messages waiting in the buffer? Then vus_session_handle() should be called
- * again, after other event sources had their turn, without waiting for the socket. May change in vus_session_handle().
+ * vus_session_is_pending() - are complete messages waiting in the buffer? Then vus_session_handle() should be
+ * called again, after other event sources had their turn, without waiting for the socket. May change in
+ * vus_session_handle().
  */
 bool vus_session_is_pending(const struct vus_session *session);
 
 /*
  * vus_session_deadline() - when to call vus_session_handle() at the latest: CLOCK_MONOTONIC in ns, 0 = never.
- * Set while a reply waits for room; a client that does not read for LIMIT_VFIO_STALL_NS is ended. May change in
- * vus_session_handle().
+ * Set while a reply waits for room; a client that does not read for LIMIT_VFIO_STALL_NS is ended. May change
+ * in vus_session_handle().
  */
 uint64_t vus_session_deadline(const struct vus_session *session);
 
@@ -134,9 +136,9 @@ uint64_t vus_session_deadline(const struct vus_session *session);
  * One recvmsg(2) at most, and LIMIT_VFIO_TURN messages at most. May be called at any time.
  *
  * Return: 0; 1 (the client has gone); a negative errno: the session has ended, for the reason that
- * vus_session_reason() tells and that has been logged: -EPROTO (the client broke the protocol), -EFAULT (guest memory
- * vanished), -ETIMEDOUT (the client does not read its replies), or what recvmsg(2) or sendmsg(2) said.
- * After that it answers the same for ever.
+ * vus_session_reason() tells and that has been logged: -EPROTO (the client broke the protocol), -EFAULT
+ * (guest memory vanished), -ETIMEDOUT (the client does not read its replies), or what recvmsg(2) or
+ * sendmsg(2) said. After that it answers the same for ever.
  */
 int vus_session_handle(struct vus_session *session);
 
@@ -144,8 +146,9 @@ int vus_session_handle(struct vus_session *session);
  * vus_session_move() - go on with another connection, at the border of two messages
  * @fd: as in vus_session_new(); taken over
  *
- * For a session that was fed with what its client's first server carried out, and now becomes the server itself.
- * Maps, interrupts and the version agreed stay; unread input is dropped, and a client that had gone has come back.
+ * For a session that was fed with what its client's first server carried out, and now becomes the server
+ * itself. Maps, interrupts and the version agreed stay; unread input is dropped, and a client that had gone
+ * has come back.
  */
 void vus_session_move(struct vus_session *session, int fd);
 

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * vus-echo SOCKET: a vfio-user server over src/vfio with a device of its own, so that the wire tests do not depend on
- * VMCI. It serves one client after another, and answers from:
+ * vus-echo SOCKET: a vfio-user server over src/vfio with a device of its own, so that the wire tests do not
+ * depend on VMCI. It serves one client after another, and answers from:
  *
  *   BAR0    64 bytes of I/O ports: memory
- *   BAR1    256 KiB: MSI-X table at 0 and pending bits at 0x10000; at 0x20000 the registers below; a buffer of
- *           4 KiB at 0x21000; the rest is memory
+ *   BAR1    256 KiB: MSI-X table at 0 and pending bits at 0x10000; at 0x20000 the registers below; a buffer
+ *           of 4 KiB at 0x21000; the rest is memory
  *   BAR2    64 KiB, of which a client may map 0x1000..0xffff (a memfd)
  *   config  256 bytes; BARs are sized, there is no ROM
  *
  * Registers, 32 bits each. A write to GO acts; RESULT is then 0 or a negative errno.
  *
  *   0x00 ADDR low  0x04 ADDR high  0x08 LEN  0x0c GO  0x10 RESULT
- *   0x20 resets  0x24 maps  0x28 unmaps  0x2c open descriptors of the process  0x30 ranges mapped  0x34 files mapped
- *   0x38 share=off suspected  0x3c size of the last unmap, in pages (0xffffffff: everything)
+ *   0x20 resets  0x24 maps  0x28 unmaps  0x2c open descriptors of the process  0x30 ranges mapped
+ *   0x34 files mapped  0x38 share=off suspected  0x3c size of the last unmap, in pages (0xffffffff: all)
  */
 #include <dirent.h>
 #include <errno.h>

@@ -22,8 +22,8 @@ const char rig_qemu_json[] =
 	"\"max_data_xfer_size\": 1048576, \"migration\": {\"max_bitmap_size\": 268435456, \"pgsize\": 4096}, "
 	"\"write_multiple\": true}}";
 
-const char rig_ch_json[] =
-	"{\"capabilities\":{\"max_msg_fds\":1,\"max_data_xfer_size\":1048576,\"migration\":{\"pgsize\":4096}}}";
+const char rig_ch_json[] = "{\"capabilities\":{\"max_msg_fds\":1,\"max_data_xfer_size\":1048576,"
+			   "\"migration\":{\"pgsize\":4096}}}";
 
 int rig_count_fds(void)
 {
@@ -130,7 +130,22 @@ static void on_dma(void *ctx, uint64_t addr, uint64_t size, bool is_mapped)
 	rig->last_size = size;
 }
 
+static void on_tap(void *ctx, const uint8_t *msg, size_t len, const int *fds, size_t n_fds)
+{
+	struct rig *rig = ctx;
+
+	rig->taps++;
+	vus_header_parse(msg, &rig->tapped);
+	assert_int_equal(rig->tapped.size, len);
+	rig->tapped_fds = n_fds;
+	/* Borrowed, and still open. */
+	for (size_t i = 0; i < n_fds; i++)
+		assert_true(fcntl(fds[i], F_GETFD) >= 0);
+	rig->tapped_before = rig->reads + rig->writes + rig->resets + rig->maps + rig->unmaps;
+}
+
 static const struct vus_ops rig_ops = {
+	.tap = on_tap,
 	.region_read = on_read,
 	.region_write = on_write,
 	.reset = on_reset,
@@ -142,9 +157,9 @@ void rig_desc(struct vus_desc *desc)
 	*desc = (struct vus_desc){
 		.name = "rig",
 		.region = {
-			[0] = { .size = 64, .flags = VUS_REGION_READ | VUS_REGION_WRITE, .fd = -1 },
-			[1] = { .size = RIG_BAR1_SIZE, .flags = VUS_REGION_READ | VUS_REGION_WRITE, .fd = -1 },
-			[VUS_REGION_CONFIG] = { .size = 256, .flags = VUS_REGION_READ | VUS_REGION_WRITE, .fd = -1 },
+			[0] = { .size = 64, .flags = VUS_REGION_READ | VUS_REGION_WRITE },
+			[1] = { .size = RIG_BAR1_SIZE, .flags = VUS_REGION_READ | VUS_REGION_WRITE },
+			[VUS_REGION_CONFIG] = { .size = 256, .flags = VUS_REGION_READ | VUS_REGION_WRITE },
 		},
 		.irq_count = { 1, 1, 3, 1, 1 },
 		.pba_region = 1,
@@ -174,8 +189,9 @@ struct rig *rig_open(const struct vus_desc *desc)
 	uint8_t body[512], reply[LIMIT_VFIO_MESSAGE];
 	size_t len;
 
-	assert_int_equal(rig_call(rig, VUS_CMD_VERSION, body, rig_body_version(body, 0, 0, rig_qemu_json), NULL, 0,
-				  reply, &len), 0);
+	assert_int_equal(rig_call(rig, VUS_CMD_VERSION, body, rig_body_version(body, 0, 0, rig_qemu_json),
+				  NULL, 0, reply, &len),
+			 0);
 	return rig;
 }
 
@@ -347,7 +363,8 @@ size_t rig_body_version(uint8_t *buf, unsigned major, unsigned minor, const char
 	return 4 + strlen(json) + 1;
 }
 
-size_t rig_body_map(uint8_t *buf, uint32_t argsz, uint32_t flags, uint64_t offset, uint64_t addr, uint64_t size)
+size_t rig_body_map(uint8_t *buf, uint32_t argsz, uint32_t flags, uint64_t offset, uint64_t addr,
+		    uint64_t size)
 {
 	put_le32(buf, argsz);
 	put_le32(buf + 4, flags);
@@ -389,7 +406,8 @@ size_t rig_body_irq_info(uint8_t *buf, uint32_t argsz, uint32_t index)
 	return 16;
 }
 
-size_t rig_body_irqs(uint8_t *buf, uint32_t argsz, uint32_t flags, uint32_t index, uint32_t start, uint32_t count)
+size_t rig_body_irqs(uint8_t *buf, uint32_t argsz, uint32_t flags, uint32_t index, uint32_t start,
+		     uint32_t count)
 {
 	put_le32(buf, argsz);
 	put_le32(buf + 4, flags);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A stage for the vfio-user server: memfds as guest RAM, a session on one end of a socket pair, and the test as the
- * client on the other. Every fixture counts the open descriptors before and after.
+ * A stage for the vfio-user server: memfds as guest RAM, a session on one end of a socket pair, and the test
+ * as the client on the other. Every fixture counts the open descriptors before and after.
  */
 #ifndef VFIO_RIG_H
 #define VFIO_RIG_H
@@ -23,7 +23,7 @@
 /* rig_count_fds() - descriptors that this process has open */
 int rig_count_fds(void);
 
-/* rig_memfd() - a memfd of @pages pages, page i filled with bytes @tag + i. Sealed like QEMU's if @is_sealed. */
+/* rig_memfd() - a memfd of @pages pages, page i filled with bytes @tag + i; perhaps sealed like QEMU's */
 int rig_memfd(unsigned pages, uint8_t tag, bool is_sealed);
 
 /* rig_mapped() - bytes of files called @name (as memfd_create() got it) that are mapped into this process */
@@ -42,6 +42,7 @@ uint64_t rig_fired(int fd);
  * @id:     of the next message
  * @read, @written, @resets, @maps, @unmaps: calls of the operations so far
  * @last_region, @last_off, @last_len: of the last access
+ * @taps:   messages tapped; @tapped, @tapped_fds: the last one, seen after @tapped_before other calls
  * @is_lazy: reads leave the buffer as it is
  * @bar:    what is read and written, the same for all regions
  */
@@ -56,6 +57,9 @@ struct rig {
 	uint64_t last_off;
 	size_t last_len;
 	uint64_t last_addr, last_size;
+	unsigned taps, tapped_before;
+	struct vus_header tapped;
+	size_t tapped_fds;
 	int fds;
 	bool is_lazy;
 	uint8_t bar[RIG_BAR1_SIZE];
@@ -87,7 +91,7 @@ void rig_command(struct rig *rig, unsigned cmd, uint32_t flags, const void *body
 /* rig_handle() - let the session work until it has nothing to do; its last result */
 int rig_handle(struct rig *rig);
 
-/* rig_recv() - what the session has sent: up to @room bytes, and a descriptor or -1. Returns the number of bytes */
+/* rig_recv() - what the session has sent: up to @room bytes, their number returned, and a descriptor or -1 */
 size_t rig_recv(struct rig *rig, void *buf, size_t room, int *ret_fd);
 
 /**
@@ -103,12 +107,14 @@ int rig_call(struct rig *rig, unsigned cmd, const void *body, size_t len, const 
 
 /* Bodies. Each returns its length. */
 size_t rig_body_version(uint8_t *buf, unsigned major, unsigned minor, const char *json);
-size_t rig_body_map(uint8_t *buf, uint32_t argsz, uint32_t flags, uint64_t offset, uint64_t addr, uint64_t size);
+size_t rig_body_map(uint8_t *buf, uint32_t argsz, uint32_t flags, uint64_t offset, uint64_t addr,
+		    uint64_t size);
 size_t rig_body_unmap(uint8_t *buf, uint32_t argsz, uint32_t flags, uint64_t addr, uint64_t size);
 size_t rig_body_info(uint8_t *buf, uint32_t argsz);
 size_t rig_body_region_info(uint8_t *buf, uint32_t argsz, uint32_t index);
 size_t rig_body_irq_info(uint8_t *buf, uint32_t argsz, uint32_t index);
-size_t rig_body_irqs(uint8_t *buf, uint32_t argsz, uint32_t flags, uint32_t index, uint32_t start, uint32_t count);
+size_t rig_body_irqs(uint8_t *buf, uint32_t argsz, uint32_t flags, uint32_t index, uint32_t start,
+		     uint32_t count);
 size_t rig_body_access(uint8_t *buf, uint64_t off, uint32_t region, uint32_t count);
 size_t rig_body_write(uint8_t *buf, uint64_t off, uint32_t region, uint32_t count, const void *data);
 

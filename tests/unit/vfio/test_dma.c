@@ -881,7 +881,8 @@ static void test_s12_1_map_storm_against_a_model(void **state)
 	fd[STORM_FILES] = -1;
 
 	for (unsigned round = 0; round < 20000; round++) {
-		unsigned first = (unsigned)rand() % STORM_PAGES, n = 1 + (unsigned)rand() % 6, file, page, slot;
+		unsigned first = (unsigned)rand() % STORM_PAGES, n = 1 + (unsigned)rand() % 6, file, page,
+			 slot;
 		uint32_t rights = rand() % 4 ? RW : R;
 		bool is_free = true;
 
@@ -964,15 +965,18 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_limits_of_new),
-		cmocka_unit_test_setup_teardown(test_s6_1_map_with_fd_is_readable_and_writable, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_s6_1_map_without_fd_is_accepted_and_unreachable, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_s6_1_map_with_fd_is_readable_and_writable, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_s6_1_map_without_fd_is_accepted_and_unreachable, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_s6_1_read_only_map_is_never_written, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s6_4_write_only_map_is_not_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s6_1_one_mapping_for_each_file, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_s6_1_mapping_grows_and_shrinks_with_need, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_s6_1_rights_of_a_mapping_grow, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_s6_4_rights_of_the_descriptor_bound_those_of_the_map, setup,
+		cmocka_unit_test_setup_teardown(test_s6_1_mapping_grows_and_shrinks_with_need, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_s6_1_rights_of_a_mapping_grow, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_s6_4_rights_of_the_descriptor_bound_those_of_the_map,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s1_2_overlap_is_eexist, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s1_2_unmap_of_unknown_is_enoent, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s1_2_too_many_maps_is_enospc, setup, teardown),
@@ -991,10 +995,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_s6_4_truncated_memory_is_survived, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s6_4_truncation_seen_by_read_and_write, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s6_4_huge_pages, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_sigbus_of_others_has_its_default_effect, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_s6_3_share_off_is_suspected_when_ram_is_zero, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_s6_3_share_off_is_decided_at_the_first_use, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_s6_3_share_off_is_asked_again_for_new_files, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_sigbus_of_others_has_its_default_effect, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_s6_3_share_off_is_suspected_when_ram_is_zero, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_s6_3_share_off_is_decided_at_the_first_use, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_s6_3_share_off_is_asked_again_for_new_files, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_s12_1_map_storm_against_a_model, setup, teardown),
 	};
 	struct vus_dma *dma;

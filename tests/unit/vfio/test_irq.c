@@ -44,8 +44,8 @@ static int teardown(void **state)
 }
 
 /* set() - SET_IRQS with duplicates of @n of the VMM's eventfds, from number @first */
-static int set(struct irqs *t, enum vus_irq_data data, enum vus_irq_action action, uint32_t index, uint32_t start,
-	       uint32_t count, int first, size_t n)
+static int set(struct irqs *t, enum vus_irq_data data, enum vus_irq_action action, uint32_t index,
+	       uint32_t start, uint32_t count, int first, size_t n)
 {
 	static const uint8_t yes[LIMIT_VFIO_VECTORS] = { 1, 1, 1, 1 };
 	struct vus_set_irqs msg = {
@@ -258,10 +258,14 @@ static void test_s7_counts_are_checked(void **state)
 	assert_int_equal(deassign(t, VUS_IRQ_MSIX, 1, UINT32_MAX), -EINVAL);
 	assert_int_equal(deassign(t, VUS_IRQ_MSIX, UINT32_MAX, 1), -EINVAL);
 	/* Number of fds: none, or the count. */
-	assert_int_equal(set(t, VUS_IRQ_DATA_EVENTFD, VUS_IRQ_ACTION_TRIGGER, VUS_IRQ_MSIX, 0, 3, 0, 2), -EINVAL);
-	assert_int_equal(set(t, VUS_IRQ_DATA_EVENTFD, VUS_IRQ_ACTION_TRIGGER, VUS_IRQ_MSIX, 0, 2, 0, 3), -EINVAL);
-	assert_int_equal(set(t, VUS_IRQ_DATA_EVENTFD, VUS_IRQ_ACTION_TRIGGER, VUS_IRQ_MSIX, 0, 0, 0, 1), -EINVAL);
-	assert_int_equal(set(t, VUS_IRQ_DATA_NONE, VUS_IRQ_ACTION_TRIGGER, VUS_IRQ_MSIX, 0, 1, 0, 1), -EINVAL);
+	assert_int_equal(set(t, VUS_IRQ_DATA_EVENTFD, VUS_IRQ_ACTION_TRIGGER, VUS_IRQ_MSIX, 0, 3, 0, 2),
+			 -EINVAL);
+	assert_int_equal(set(t, VUS_IRQ_DATA_EVENTFD, VUS_IRQ_ACTION_TRIGGER, VUS_IRQ_MSIX, 0, 2, 0, 3),
+			 -EINVAL);
+	assert_int_equal(set(t, VUS_IRQ_DATA_EVENTFD, VUS_IRQ_ACTION_TRIGGER, VUS_IRQ_MSIX, 0, 0, 0, 1),
+			 -EINVAL);
+	assert_int_equal(set(t, VUS_IRQ_DATA_NONE, VUS_IRQ_ACTION_TRIGGER, VUS_IRQ_MSIX, 0, 1, 0, 1),
+			 -EINVAL);
 	/* Nothing at all, at the end of the range. */
 	assert_int_equal(deassign(t, VUS_IRQ_MSIX, 3, 0), 0);
 	assert_int_equal(rig_count_fds(), fds);
@@ -332,9 +336,12 @@ static void test_s7_masked_vector_is_pending(void **state)
 	assert_int_equal(rig_fired(t->event[2]), 0);
 	assert_int_equal(vus_irqs_pba(t->irqs), 1 << 2);
 	/* There are no eventfds for masking, and for unmasking with INTx only. */
-	assert_int_equal(set(t, VUS_IRQ_DATA_EVENTFD, VUS_IRQ_ACTION_MASK, VUS_IRQ_MSIX, 0, 1, 0, 1), -EINVAL);
-	assert_int_equal(set(t, VUS_IRQ_DATA_EVENTFD, VUS_IRQ_ACTION_UNMASK, VUS_IRQ_MSIX, 0, 1, 0, 1), -EINVAL);
-	assert_int_equal(set(t, VUS_IRQ_DATA_EVENTFD, VUS_IRQ_ACTION_MASK, VUS_IRQ_INTX, 0, 1, 0, 1), -EINVAL);
+	assert_int_equal(set(t, VUS_IRQ_DATA_EVENTFD, VUS_IRQ_ACTION_MASK, VUS_IRQ_MSIX, 0, 1, 0, 1),
+			 -EINVAL);
+	assert_int_equal(set(t, VUS_IRQ_DATA_EVENTFD, VUS_IRQ_ACTION_UNMASK, VUS_IRQ_MSIX, 0, 1, 0, 1),
+			 -EINVAL);
+	assert_int_equal(set(t, VUS_IRQ_DATA_EVENTFD, VUS_IRQ_ACTION_MASK, VUS_IRQ_INTX, 0, 1, 0, 1),
+			 -EINVAL);
 }
 
 static void test_s7_3_intx_fires_once_until_unmasked(void **state)
@@ -490,10 +497,11 @@ static void test_what_is_no_eventfd_is_refused(void **state)
 	assert_int_equal(pipe2(pipe_fd, O_CLOEXEC), 0);
 	memcpy(kept, t->event, sizeof(kept));
 	assert_int_equal(give(t, VUS_IRQ_MSIX, 0, 0), 0);
-	/* A pipe would raise SIGPIPE, a file would be written to; all or nothing: the good one is not taken. */
+	/* A pipe would raise SIGPIPE. All or nothing: the good one is not taken. */
 	t->event[0] = rig_eventfd();
 	t->event[1] = pipe_fd[1];
-	assert_int_equal(set(t, VUS_IRQ_DATA_EVENTFD, VUS_IRQ_ACTION_TRIGGER, VUS_IRQ_MSIX, 0, 2, 0, 2), -EINVAL);
+	assert_int_equal(set(t, VUS_IRQ_DATA_EVENTFD, VUS_IRQ_ACTION_TRIGGER, VUS_IRQ_MSIX, 0, 2, 0, 2),
+			 -EINVAL);
 	vus_irq_cause(t->irqs, 0);
 	assert_int_equal(rig_fired(t->event[0]), 0);
 	assert_int_equal(rig_fired(kept[0]), 1);
@@ -509,10 +517,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_limits_of_new),
 		cmocka_unit_test_setup_teardown(test_s7_1_vector_of_its_own_for_each_cause, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_vmci_1_3_only_vector_0_set_up_gets_every_cause, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_vmci_1_3_only_vector_0_set_up_gets_every_cause, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_s7_1_enable_without_fd_is_accepted, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_s7_4_pending_bit_until_the_eventfd_arrives, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_s7_1_eventfd_is_replaced_on_every_unmask, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_s7_4_pending_bit_until_the_eventfd_arrives, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_s7_1_eventfd_is_replaced_on_every_unmask, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_s10_many_eventfds_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s7_2_msi_has_one_message, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s7_counts_are_checked, setup, teardown),
@@ -521,10 +532,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_s7_masked_vector_is_pending, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s7_3_intx_fires_once_until_unmasked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s7_3_intx_masked_by_message, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_s7_3_intx_asserted_before_there_is_an_eventfd, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_s7_3_resample_eventfd_unmasks, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_s9_2_reset_forgets_what_is_pending_and_keeps_eventfds, setup,
+		cmocka_unit_test_setup_teardown(test_s7_3_intx_asserted_before_there_is_an_eventfd, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_s7_3_resample_eventfd_unmasks, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_s9_2_reset_forgets_what_is_pending_and_keeps_eventfds,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s7_4_full_eventfd_does_not_block, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_is_no_eventfd_is_refused, setup, teardown),
 	};

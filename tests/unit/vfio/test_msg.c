@@ -10,8 +10,8 @@
 #include "proto/limits.h"
 
 /*
- * Runs a parser over every shorter length of a good body: each must be refused. The bodies are exactly as long as
- * told (on the heap), so that the sanitizers see a byte too many.
+ * Runs a parser over every shorter length of a good body: each must be refused. The bodies are exactly as
+ * long as told (on the heap), so that the sanitizers see a byte too many.
  */
 #define CHECK_TORN(call, good, good_len)                                   \
 	do {                                                               \
@@ -65,7 +65,9 @@ static void test_s1_1_reply_headers(void **state)
 {
 	static const uint8_t good[16] = { 7, 0, 13, 0, 20, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0 };
 	static const uint8_t bad[16] = { 7, 0, 13, 0, 16, 0, 0, 0, 0x21, 0, 0, 0, 22, 0, 0, 0 };
-	const struct vus_header header = { .id = 7, .cmd = 13, .size = 99, .flags = VUS_NO_REPLY, .error = 3 };
+	const struct vus_header header = {
+		.id = 7, .cmd = 13, .size = 99, .flags = VUS_NO_REPLY, .error = 3
+	};
 	uint8_t buf[16];
 
 	(void)state;
@@ -147,7 +149,8 @@ static void test_s3_1_capabilities(void **state)
 	assert_int_equal(parse_caps(rig_ch_json, &caps), 0);
 	assert_int_equal(caps.max_msg_fds, 1);
 	/* Lenient about keys and types ... */
-	assert_int_equal(parse_caps(" {\"x\":[1,{}],\"capabilities\":{\"max_msg_fds\":0,\"y\":null}} ", &caps), 0);
+	assert_int_equal(
+		parse_caps(" {\"x\":[1,{}],\"capabilities\":{\"max_msg_fds\":0,\"y\":null}} ", &caps), 0);
 	assert_int_equal(caps.max_msg_fds, 0);
 	assert_int_equal(parse_caps("{\"capabilities\":{\"max_msg_fds\":\"16\",\"max_data_xfer_size\":1.5}}",
 				    &caps), 0);
@@ -167,7 +170,8 @@ static void test_s3_1_capabilities(void **state)
 	assert_int_equal(parse_caps("{} x", &caps), -EINVAL);
 	assert_int_equal(parse_caps("{\"capabilities\":{\"max_msg_fds\":16}", &caps), -EINVAL);
 	assert_int_equal(parse_caps("{\"\xff\":1}", &caps), -EINVAL);
-	assert_int_equal(parse_caps("{\"capabilities\":{\"max_msg_fds\":99999999999999999999999}}", &caps), -EINVAL);
+	assert_int_equal(parse_caps("{\"capabilities\":{\"max_msg_fds\":99999999999999999999999}}", &caps),
+			 -EINVAL);
 	assert_int_equal(caps.max_msg_fds, 77);
 }
 
@@ -302,14 +306,16 @@ static void test_s4_2_region_info(void **state)
 
 	/* Two steps: capabilities do not fit the first time. CAPS must not be set then. */
 	info.argsz = 32 + 16 + 2 * 16 - 1;
-	assert_int_equal(vus_region_info_build(buf, sizeof(buf), &info, 7, 0x40000, 0x1000, area, 2, &is_full), 32);
+	assert_int_equal(
+		vus_region_info_build(buf, sizeof(buf), &info, 7, 0x40000, 0x1000, area, 2, &is_full), 32);
 	assert_false(is_full);
 	assert_int_equal(get_le32(buf), 80);
 	assert_int_equal(get_le32(buf + 4), 7);
 	assert_int_equal(get_le32(buf + 12), 0);
 	info.argsz = 80;
 	memset(buf, 0xff, sizeof(buf));
-	assert_int_equal(vus_region_info_build(buf, sizeof(buf), &info, 7, 0x40000, 0x1000, area, 2, &is_full), 80);
+	assert_int_equal(
+		vus_region_info_build(buf, sizeof(buf), &info, 7, 0x40000, 0x1000, area, 2, &is_full), 80);
 	assert_true(is_full);
 	assert_int_equal(get_le32(buf), 80);
 	assert_int_equal(get_le32(buf + 4), 15);

@@ -269,11 +269,13 @@ static void test_s0_4_no_reply_is_never_answered(void **state)
 	int fd = rig_memfd(1, 0, true);
 
 	rig_command(rig, VUS_CMD_RESET, VUS_NO_REPLY, NULL, 0, NULL, 0);
-	rig_command(rig, VUS_CMD_REGION_WRITE, VUS_NO_REPLY, body, rig_body_write(body, 8, 0, 4, "abcd"), NULL, 0);
+	rig_command(rig, VUS_CMD_REGION_WRITE, VUS_NO_REPLY, body, rig_body_write(body, 8, 0, 4, "abcd"),
+		    NULL, 0);
 	rig_command(rig, VUS_CMD_REGION_READ, VUS_NO_REPLY, body, rig_body_access(body, 8, 0, 4), NULL, 0);
 	rig_command(rig, VUS_CMD_DMA_MAP, VUS_NO_REPLY, body, rig_body_map(body, 32, 3, 0, 0, PAGE), &fd, 1);
 	/* Errors are not answered, either. */
-	rig_command(rig, VUS_CMD_REGION_WRITE, VUS_NO_REPLY, body, rig_body_write(body, 64, 0, 4, "abcd"), NULL, 0);
+	rig_command(rig, VUS_CMD_REGION_WRITE, VUS_NO_REPLY, body, rig_body_write(body, 64, 0, 4, "abcd"),
+		    NULL, 0);
 	rig_command(rig, VUS_CMD_DMA_MAP, VUS_NO_REPLY, body, rig_body_map(body, 32, 3, 0, 0, PAGE), &fd, 1);
 	rig_command(rig, VUS_CMD_VERSION, VUS_NO_REPLY, body, 0, NULL, 0);
 	rig_command(rig, 99, VUS_NO_REPLY, body, 0, NULL, 0);
@@ -368,7 +370,8 @@ static void test_s0_5_region_info_for_every_index(void **state)
 		assert_int_equal(get_le64(reply + 24), 0);
 	}
 	assert_int_equal(call(rig, VUS_CMD_GET_REGION_INFO, rig_body_region_info(body, 32, 9)), -EINVAL);
-	assert_int_equal(call(rig, VUS_CMD_GET_REGION_INFO, rig_body_region_info(body, 32, UINT32_MAX)), -EINVAL);
+	assert_int_equal(call(rig, VUS_CMD_GET_REGION_INFO, rig_body_region_info(body, 32, UINT32_MAX)),
+			 -EINVAL);
 	assert_int_equal(call(rig, VUS_CMD_GET_REGION_INFO, rig_body_region_info(body, 31, 0)), -EINVAL);
 }
 
@@ -422,7 +425,8 @@ static void test_s4_2_mappable_region_in_two_steps(void **state)
 	assert_int_equal(get_le64(reply + 24), 0x5000);
 	assert_int_equal(get_le64(reply + 48), 0x2000);
 	/* Without a reply there is no fd, later neither. */
-	rig_command(rig, VUS_CMD_GET_REGION_INFO, VUS_NO_REPLY, body, rig_body_region_info(body, 64, 1), NULL, 0);
+	rig_command(rig, VUS_CMD_GET_REGION_INFO, VUS_NO_REPLY, body, rig_body_region_info(body, 64, 1), NULL,
+		    0);
 	assert_int_equal(reply_fd(rig, VUS_CMD_GET_INFO, rig_body_info(body, 16)), -1);
 	rig_free(rig);
 	close(fd);
@@ -529,10 +533,14 @@ static void test_s5_1_bounds(void **state)
 		uint64_t off;
 		uint32_t region, count;
 	} bad[] = {
-		{ 64, 0, 1 }, { 63, 0, 2 }, { 0, 0, 65 }, { UINT64_MAX, 0, 1 }, { UINT64_MAX, 0, 2 },
-		{ UINT64_MAX - 3, 0, 4 }, { 0, 2, 1 }, { 0, 6, 4 }, { 0, 8, 4 }, { 0, 9, 1 },
-		{ 0, UINT32_MAX, 1 }, { 256, 7, 1 }, { 253, 7, 4 }, { 1ull << 32, 1, 4 }, { 0, 0, UINT32_MAX },
-		{ 0, 1, LIMIT_VFIO_XFER + 1 },
+		{ 64, 0, 1 },	      { 63, 0, 2 },
+		{ 0, 0, 65 },	      { UINT64_MAX, 0, 1 },
+		{ UINT64_MAX, 0, 2 }, { UINT64_MAX - 3, 0, 4 },
+		{ 0, 2, 1 },	      { 0, 6, 4 },
+		{ 0, 8, 4 },	      { 0, 9, 1 },
+		{ 0, UINT32_MAX, 1 }, { 256, 7, 1 },
+		{ 253, 7, 4 },	      { 1ull << 32, 1, 4 },
+		{ 0, 0, UINT32_MAX }, { 0, 1, LIMIT_VFIO_XFER + 1 },
 	};
 	struct rig *rig = *state;
 
@@ -603,8 +611,9 @@ static void test_s7_1_pba_reads_show_pending_vectors(void **state)
 	assert_int_equal(call(rig, VUS_CMD_REGION_READ, rig_body_access(body, RIG_PBA + 8, 1, 4)), 0);
 	assert_int_equal(get_le32(reply + 16), 0xeeeeeeee);
 	/* The largest access that ends inside. */
-	assert_int_equal(call(rig, VUS_CMD_REGION_READ, rig_body_access(body, RIG_PBA + 4 - LIMIT_VFIO_XFER, 1,
-									LIMIT_VFIO_XFER)), 0);
+	assert_int_equal(call(rig, VUS_CMD_REGION_READ,
+			      rig_body_access(body, RIG_PBA + 4 - LIMIT_VFIO_XFER, 1, LIMIT_VFIO_XFER)),
+			 0);
 	assert_int_equal(get_le32(reply + 16 + LIMIT_VFIO_XFER - 4), 5);
 	assert_int_equal(get_le32(reply + 16 + LIMIT_VFIO_XFER - 8), 0xeeeeeeee);
 	/* The same place in another region is no PBA. */
@@ -650,10 +659,12 @@ static void test_s0_13_reset_keeps_maps_and_eventfds(void **state)
 	struct rig *rig = *state;
 	int fd = rig_memfd(1, 1, true), event = rig_eventfd();
 
-	assert_int_equal(rig_call(rig, VUS_CMD_DMA_MAP, body, rig_body_map(body, 32, 3, 0, 0, PAGE), &fd, 1, reply,
-				  &len), 0);
-	assert_int_equal(rig_call(rig, VUS_CMD_SET_IRQS, body, rig_body_irqs(body, 20, 0x24, 2, 0, 1), &event, 1, reply,
-				  &len), 0);
+	assert_int_equal(rig_call(rig, VUS_CMD_DMA_MAP, body, rig_body_map(body, 32, 3, 0, 0, PAGE), &fd, 1,
+				  reply, &len),
+			 0);
+	assert_int_equal(rig_call(rig, VUS_CMD_SET_IRQS, body, rig_body_irqs(body, 20, 0x24, 2, 0, 1), &event,
+				  1, reply, &len),
+			 0);
 	assert_int_equal(call(rig, VUS_CMD_RESET, 0), 0);
 	assert_int_equal(len, 0);
 	assert_int_equal(rig->resets, 1);
@@ -705,7 +716,8 @@ static void test_s6_map_and_unmap(void **state)
 	assert_int_equal(rig->unmaps, 1);
 	assert_int_equal(mem.ops->read(mem.ctx, 0x100000 + PAGE, &byte, 1), -EFAULT);
 	assert_int_equal(rig_count_fds(), n);
-	assert_int_equal(call(rig, VUS_CMD_DMA_UNMAP, rig_body_unmap(body, 24, 0, 0x100000, 2 * PAGE)), -ENOENT);
+	assert_int_equal(call(rig, VUS_CMD_DMA_UNMAP, rig_body_unmap(body, 24, 0, 0x100000, 2 * PAGE)),
+			 -ENOENT);
 	assert_true(is_alive(rig));
 	close(fds[0]);
 	close(fds[1]);
@@ -880,7 +892,7 @@ static void test_s12_1_every_split_in_two(void **state)
 		rig_desc(&desc);
 		rig = rig_new(&desc);
 		total = make_life(rig, buf, pieces, &n);
-		/* One sendmsg() for each message, two for that which @split falls into; handled there and at the end. */
+		/* One sendmsg() for each message, two for the one with the split; handled there and last. */
 		for (size_t i = 0; i < n; i++) {
 			size_t first = pieces[i].len;
 
@@ -919,8 +931,8 @@ static void test_s12_1_eof_at_every_byte(void **state)
 		total = make_life(rig, buf, pieces, &n);
 		for (size_t i = 0; i < n && pieces[i].off < end; i++)
 			rig_send(rig, buf + pieces[i].off,
-				 end - pieces[i].off < pieces[i].len ? end - pieces[i].off : pieces[i].len, &fd,
-				 pieces[i].has_fd);
+				 end - pieces[i].off < pieces[i].len ? end - pieces[i].off : pieces[i].len,
+				 &fd, pieces[i].has_fd);
 		assert_int_equal(shutdown(rig->client, SHUT_WR), 0);
 		while (!vus_session_handle(rig->session))
 			;
@@ -1032,8 +1044,8 @@ static void test_fast_path_costs_one_call_each_way(void **state)
 	struct rig *rig = *state;
 
 	for (int i = 0; i < 100; i++) {
-		rig_command(rig, VUS_CMD_REGION_WRITE, VUS_NO_REPLY, body, rig_body_write(body, 0x20000, 1, 4, "abcd"),
-			    NULL, 0);
+		rig_command(rig, VUS_CMD_REGION_WRITE, VUS_NO_REPLY, body,
+			    rig_body_write(body, 0x20000, 1, 4, "abcd"), NULL, 0);
 		n_recvmsg = n_sendmsg = n_malloc = 0;
 		assert_int_equal(vus_session_handle(rig->session), 0);
 		assert_int_equal(n_recvmsg, 1);
@@ -1058,7 +1070,8 @@ static unsigned block(struct rig *rig)
 	unsigned n = 0;
 
 	while (vus_session_events(rig->session) == EPOLLIN) {
-		rig_command(rig, VUS_CMD_REGION_READ, 0, body, rig_body_access(body, 0, 1, 32768 + n % 1000), NULL, 0);
+		rig_command(rig, VUS_CMD_REGION_READ, 0, body, rig_body_access(body, 0, 1, 32768 + n % 1000),
+			    NULL, 0);
 		n++;
 		assert_int_equal(vus_session_handle(rig->session), 0);
 		assert_true(n < 10000);
@@ -1066,7 +1079,7 @@ static unsigned block(struct rig *rig)
 	return n;
 }
 
-/* room_for_replies() - see to it that replies wait, and that each arrives whole and in order when the client reads */
+/* room_for_replies() - replies wait, and each arrives whole and in order when the client reads */
 static void room_for_replies(struct rig *rig)
 {
 	static uint8_t all[4 << 20];
@@ -1090,7 +1103,8 @@ static void room_for_replies(struct rig *rig)
 	/* Nothing is served meanwhile, whatever comes. */
 	reads = rig->reads;
 	for (int i = 0; i < 3; i++, n++)
-		rig_command(rig, VUS_CMD_REGION_READ, 0, body, rig_body_access(body, 0, 1, 32768 + n % 1000), NULL, 0);
+		rig_command(rig, VUS_CMD_REGION_READ, 0, body, rig_body_access(body, 0, 1, 32768 + n % 1000),
+			    NULL, 0);
 	for (int i = 0; i < 10; i++)
 		assert_int_equal(vus_session_handle(rig->session), 0);
 	assert_int_equal(rig->reads, reads);
@@ -1098,7 +1112,8 @@ static void room_for_replies(struct rig *rig)
 	while (at < n) {
 		assert_int_equal(vus_session_handle(rig->session), 0);
 		/* Whoever reads gets more time. */
-		assert_true(vus_session_events(rig->session) == EPOLLIN || vus_session_deadline(rig->session) > now);
+		assert_true(vus_session_events(rig->session) == EPOLLIN ||
+			    vus_session_deadline(rig->session) > now);
 		while ((l = rig_recv(rig, all + total, 4097, &fd))) {
 			total += l;
 			if (total % 3 == 0)
@@ -1128,7 +1143,8 @@ static void test_s12_replies_go_out_in_pieces_when_they_must(void **state)
 	struct rig *rig = *state;
 	int few = 8192;
 
-	assert_int_equal(setsockopt(vus_session_fd(rig->session), SOL_SOCKET, SO_SNDBUF, &few, sizeof(few)), 0);
+	assert_int_equal(setsockopt(vus_session_fd(rig->session), SOL_SOCKET, SO_SNDBUF, &few, sizeof(few)),
+			 0);
 	room_for_replies(rig);
 }
 
@@ -1166,6 +1182,87 @@ static void test_s6_4_lost_memory_ends(void **state)
 	close(fd);
 }
 
+static void test_tap_sees_messages_before_they_are_carried_out(void **state)
+{
+	struct rig *rig = *state;
+	int fd = rig_memfd(1, 1, true);
+
+	assert_int_equal(rig->taps, 1);
+	assert_int_equal(rig->tapped.cmd, VUS_CMD_VERSION);
+	rig_body_map(body, 32, 3, 0, 0, PAGE);
+	assert_int_equal(rig_call(rig, VUS_CMD_DMA_MAP, body, 32, &fd, 1, reply, &len), 0);
+	assert_int_equal(rig->taps, 2);
+	assert_int_equal(rig->tapped.cmd, VUS_CMD_DMA_MAP);
+	assert_int_equal(rig->tapped_fds, 1);
+	assert_int_equal(rig->tapped_before, 0);
+	assert_int_equal(rig->maps, 1);
+	/* Those that are refused, too; not those that end the session. */
+	assert_int_equal(call(rig, 99, 0), -EINVAL);
+	assert_int_equal(rig->taps, 3);
+	ends_with(rig, VUS_CMD_RESET, 15, 0);
+	assert_int_equal(rig->taps, 3);
+	close(fd);
+}
+
+static void test_move_to_another_connection(void **state)
+{
+	struct rig *rig = *state;
+	int fd = rig_memfd(1, 1, true), event = rig_eventfd(), pair[2];
+	uint8_t buf[64];
+
+	rig_body_map(body, 32, 3, 0, 0, PAGE);
+	assert_int_equal(rig_call(rig, VUS_CMD_DMA_MAP, body, 32, &fd, 1, reply, &len), 0);
+	rig_body_irqs(body, 20, 0x24, 2, 0, 1);
+	assert_int_equal(rig_call(rig, VUS_CMD_SET_IRQS, body, 20, &event, 1, reply, &len), 0);
+	/* A message that was cut off, with its fd; then the connection's end. */
+	rig_header(rig, buf, VUS_CMD_DMA_MAP, 0, 32);
+	rig_send(rig, buf, 20, &fd, 1);
+	assert_int_equal(rig_handle(rig), 0);
+	close(rig->client);
+	assert_int_equal(rig_handle(rig), 1);
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+	rig->client = pair[0];
+	vus_session_move(rig->session, pair[1]);
+	assert_int_equal(vus_session_fd(rig->session), pair[1]);
+	assert_string_equal(vus_session_reason(rig->session), "");
+	/* No VERSION again; maps and eventfds are still there. */
+	assert_true(is_alive(rig));
+	assert_int_equal(vus_dma_count(rig->dma), 1);
+	vus_irq_cause(vus_session_irqs(rig->session), 0);
+	assert_int_equal(rig_fired(event), 1);
+	close(fd);
+	close(event);
+}
+
+static void test_move_with_a_reply_waiting(void **state)
+{
+	struct rig *rig = *state;
+	int old = rig->client, pair[2];
+
+	block(rig);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+	rig->client = pair[0];
+	vus_session_move(rig->session, pair[1]);
+	close(old);
+	assert_int_equal(vus_session_events(rig->session), EPOLLIN);
+	assert_int_equal(vus_session_deadline(rig->session), 0);
+	assert_true(is_alive(rig));
+}
+
+static void test_move_does_not_mend_what_was_broken(void **state)
+{
+	struct rig *rig = *state;
+	int pair[2];
+
+	ends_with(rig, VUS_CMD_RESET, 15, 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+	close(rig->client);
+	rig->client = pair[0];
+	vus_session_move(rig->session, pair[1]);
+	assert_int_equal(vus_session_handle(rig->session), -EPROTO);
+}
+
 static void test_storm_of_complaints_is_survived(void **state)
 {
 	struct rig *rig = *state;
@@ -1200,7 +1297,8 @@ static void test_impossible_devices(void **state)
 			desc.pba_region = 2;
 			break;
 		case 3:
-			desc.region[1].flags |= VUS_REGION_MMAP;	/* without fd */
+			desc.region[1].flags |= VUS_REGION_MMAP;
+			desc.region[1].fd = -1;
 			break;
 		case 4:
 			desc.irq_count[VUS_IRQ_MSI] = LIMIT_VFIO_VECTORS + 1;
@@ -1303,6 +1401,10 @@ int main(void)
 		WITH(test_s12_replies_go_out_in_pieces_when_they_must),
 		WITH(test_s12_client_that_never_reads_is_ended),
 		WITH(test_s6_4_lost_memory_ends),
+		WITH(test_tap_sees_messages_before_they_are_carried_out),
+		WITH(test_move_to_another_connection),
+		WITH(test_move_with_a_reply_waiting),
+		WITH(test_move_does_not_mend_what_was_broken),
 		WITH(test_storm_of_complaints_is_survived),
 		cmocka_unit_test(test_impossible_devices),
 	};
