@@ -241,12 +241,18 @@ int32_t dev_queue(struct dev *dev, const uint8_t *dg, size_t size)
 
 void dev_adopt(struct dev *dev)
 {
+	dev->adopted = dev->acked != 0;
+}
+
+void dev_void_pairs(struct dev *dev)
+{
 	const struct event event = { .id = VMCI_EVENT_QP_RESUMED };
 	uint8_t buf[EVENT_MAX_SIZE];
 
-	if (!dev->acked)
+	if (!dev->adopted)
 		return;
-	dev->adopted = true;
+	dev_drain_clear(&dev->drain);
+	dev_outbox_clear(&dev->outbox);
 	dev_queue(dev, buf, event_build(buf, dev->config.cid, &event));
 }
 

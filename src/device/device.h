@@ -162,10 +162,18 @@ bool dev_is_drained(const struct dev *dev);
 /**
  * dev_adopt() - this device goes on for another one, which knew queue pairs that this one does not
  *
- * If there is a driver, it is told that its pairs are void (QP_RESUMED). Until its session ends it may detach from any:
- * Linux's keeps a pair that it was refused to leave, and crashes over that when it is removed.
+ * If there is a driver, it may detach from any until its session ends: Linux's keeps a pair that it was refused to
+ * leave, and crashes over that when it is removed. For the same reason a datagram on the ports whose beginning the
+ * other device got counts as done.
  */
 void dev_adopt(struct dev *dev);
+
+/**
+ * dev_void_pairs() - tell the driver of an adopted device that its queue pairs are void (QP_RESUMED)
+ *
+ * To be called when the guest is in no transfer over the ports: the next byte on either stream begins one.
+ */
+void dev_void_pairs(struct dev *dev);
 
 /**
  * dev_deliver() - queue a datagram for the guest, and interrupt it

@@ -56,11 +56,14 @@ static void write_stream(struct dev *dev, const uint8_t *buf, size_t len)
 /* The guest asks for the result of what it sent through the ports: reference, 3.2. */
 static int64_t read_result(struct dev *dev)
 {
-	if (dev_outbox_abort(&dev->outbox)) {
-		dev_note(dev, DEV_NOTE_OUTBOX, LOG_LEVEL_WARN,
-			 "datagram on the ports is incomplete or too large");
-		dev->result = VMCI_ERROR_INVALID_ARGS;
+	if (!dev_outbox_abort(&dev->outbox))
+		return dev->result;
+	if (dev->adopted) {
+		dev->result = VMCI_SUCCESS;
+		return dev->result;
 	}
+	dev_note(dev, DEV_NOTE_OUTBOX, LOG_LEVEL_WARN, "datagram on the ports is incomplete or too large");
+	dev->result = VMCI_ERROR_INVALID_ARGS;
 	return dev->result;
 }
 

@@ -132,9 +132,13 @@
 #define LIMIT_KEEPER_WAIT_MS 200
 
 /*
- * After taking over, the keeper looks this much later for transfers whose start was lost. Long enough for the posted
- * writes that the VMM still had in its own queue, short for a guest that spins meanwhile.
+ * After taking over, the keeper waits until nothing has come from the VMM for this long; then it looks for transfers
+ * whose start was lost, and tells the guest. Long enough for the posted writes that the VMM still had in its own queue,
+ * and for any pause in a burst of port accesses; short for a guest that spins meanwhile.
  */
 #define LIMIT_KEEPER_SETTLE_NS 20000000ull
+
+/* It waits no longer than this for that pause: guests always pause, but need not. */
+#define LIMIT_KEEPER_UNREST_NS 1000000000ull
 
 #endif /* PROTO_LIMITS_H */

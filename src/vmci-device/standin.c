@@ -8,10 +8,13 @@
  * While it follows it must not act, so three things are held back: interrupts, INTx, and the registers that move
  * datagrams. Of the latter only the addresses are kept. They are needed for one thing: a register write that
  * vmci-device received and did not carry out is lost, and the guest may spin for ever on the transfer that it was to
- * start (VMCI reference, 3.3 and 3.6). So a little after taking over, when the VMM's socket is empty, the headers at
+ * start (VMCI reference, 3.3 and 3.6). So after taking over, when the VMM has been quiet for a moment, the headers at
  * these addresses are looked at once, and a transfer that is still open is started anew. A send that the guest starts
  * at the same moment is carried out twice, which does not matter where sends are refused; and a driver starts no
  * receive while it waits for one. Everything later comes through the session.
+ *
+ * The guest is told of its loss then, and not before. Over the ports it may be in the middle of a burst that the dead
+ * process began (reference, 3.5); it reads filler to its end, and the next byte that it reads begins another.
  *
  * What a guest sees of a device that serves like this:
  *
@@ -39,7 +42,8 @@
 /**
  * struct standin - see above
  * @send, @receive: where the driver's buffers are, as it wrote it to the registers; 0: nowhere
- * @settle_at:      when to look for open transfers; 0: never
+ * @settle_at:      when the VMM has been quiet for long enough to settle; 0: settled, or following
+ * @settle_by:      when to settle at the latest
  */
 struct standin {
 	char name[32];
@@ -51,6 +55,7 @@ struct standin {
 	uint32_t send;
 	uint32_t receive;
 	uint64_t settle_at;
+	uint64_t settle_by;
 };
 
 static uint64_t now_ns(void)
@@ -370,6 +375,7 @@ static void settle(struct standin *s)
 	bool receive = is_open(s, VMCI_REG_DATA_IN_HIGH, s->receive, false);
 
 	s->settle_at = 0;
+	dev_void_pairs(s->dev);
 	log_debug("%s: %s send, %s receive was under way", s->name, send ? "a" : "no", receive ? "a" : "no");
 	if (receive)
 		start_transfer(s, VMCI_REG_DATA_IN_LOW, s->receive);
@@ -381,12 +387,18 @@ int standin_handle(struct standin *s)
 {
 	uint64_t served = vus_session_messages(s->session);
 	int r = vus_session_handle(s->session);
+	uint64_t now;
 
 	if (r)
 		return r;
 	if (s->serves)
 		vus_irqs_handle(vus_session_irqs(s->session));
-	if (s->settle_at && now_ns() >= s->settle_at && served == vus_session_messages(s->session))
+	if (!s->settle_at)
+		return 0;
+	now = now_ns();
+	if (served != vus_session_messages(s->session))
+		s->settle_at = now + LIMIT_KEEPER_SETTLE_NS;
+	if (now >= s->settle_at || now >= s->settle_by)
 		settle(s);
 	return 0;
 }
@@ -397,4 +409,5 @@ void standin_take_over(struct standin *s, int fd)
 	s->serves = true;
 	dev_adopt(s->dev);
 	s->settle_at = now_ns() + LIMIT_KEEPER_SETTLE_NS;
+	s->settle_by = now_ns() + LIMIT_KEEPER_UNREST_NS;
 }

@@ -95,6 +95,7 @@ def test_other_kinds_of_device(bench, option):
     machine.port_out(ports + CONTROL, 0x2)
     end(bench.device, signal.SIGKILL)
     until("the keeper to take over", lambda: machine.port_in(ports + CAPS) == 0)
+    time.sleep(0.1)
     assert machine.port_in(ports + ICR) == 1
     event = bytes(machine.port_in(ports + DATA_IN, 1) for _ in range(4096))
     assert is_resumed_event(event)
