@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Shared by the scripts of this folder: messages, the cache, and an apt of our own.
 
+PATH=$PATH:/usr/sbin:/sbin	# modinfo and depmod, for who is not root
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/openvmci
 me=${0##*/}
 
