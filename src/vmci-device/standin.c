@@ -89,36 +89,23 @@ static bool is_transfer(uint32_t reg)
 	       reg == VMCI_REG_DATA_IN_LOW;
 }
 
-static bool wants_write(struct standin_filter *filter, const struct vus_access *access)
+/* Does the write shape the device? */
+static bool shapes_by_write(const struct vus_access *access)
 {
-	uint32_t reg, *known, value;
+	uint32_t reg;
 
 	if (access->region == VUS_REGION_CONFIG)
 		return true;
-	if (!find_reg(access->region, access->offset, access->count, &reg))
-		return false;
-	if (access->count == 8 || !is_transfer(reg))
-		return true;
-	if (reg != VMCI_REG_DATA_OUT_LOW && reg != VMCI_REG_DATA_IN_LOW)
-		return false;
-	value = get_le32(access->data);
-	known = reg == VMCI_REG_DATA_OUT_LOW ? &filter->send : &filter->receive;
-	if (*known == value)
-		return false;
-	*known = value;
-	return true;
+	return find_reg(access->region, access->offset, access->count, &reg) &&
+	       (access->count == 8 || !is_transfer(reg));
 }
 
-bool standin_wants(struct standin_filter *filter, const uint8_t *msg, size_t len)
+static bool shapes(const struct vus_header *header, const uint8_t *body, size_t len)
 {
-	const uint8_t *body = msg + VUS_HEADER_SIZE;
-	struct vus_header header;
 	struct vus_access access;
 	struct vus_set_irqs set;
 
-	vus_header_parse(msg, &header);
-	len -= VUS_HEADER_SIZE;
-	switch (header.cmd) {
+	switch (header->cmd) {
 	case VUS_CMD_VERSION:
 	case VUS_CMD_DMA_MAP:
 	case VUS_CMD_DMA_UNMAP:
@@ -130,10 +117,43 @@ bool standin_wants(struct standin_filter *filter, const uint8_t *msg, size_t len
 		return !vus_set_irqs_parse(body, len, &set) &&
 		       (set.action != VUS_IRQ_ACTION_TRIGGER || set.data == VUS_IRQ_DATA_EVENTFD || !set.count);
 	case VUS_CMD_REGION_WRITE:
-		return !vus_region_write_parse(body, len, &access) && wants_write(filter, &access);
+		return !vus_region_write_parse(body, len, &access) && shapes_by_write(&access);
 	default:
 		return false;
 	}
+}
+
+/* Does the message tell an address of a DMA buffer that is not known? */
+static bool is_news(struct standin_filter *filter, const struct vus_header *header, const uint8_t *body, size_t len)
+{
+	struct vus_access access;
+	uint32_t reg, *known, value;
+
+	if (header->cmd != VUS_CMD_REGION_WRITE || vus_region_write_parse(body, len, &access) ||
+	    !find_reg(access.region, access.offset, access.count, &reg) || access.count != 4)
+		return false;
+	if (reg != VMCI_REG_DATA_OUT_LOW && reg != VMCI_REG_DATA_IN_LOW)
+		return false;
+	value = get_le32(access.data);
+	known = reg == VMCI_REG_DATA_OUT_LOW ? &filter->send : &filter->receive;
+	if (*known == value)
+		return false;
+	*known = value;
+	return true;
+}
+
+bool standin_wants(struct standin_filter *filter, const uint8_t *msg, size_t len)
+{
+	const uint8_t *body = msg + VUS_HEADER_SIZE;
+	struct vus_header header;
+
+	vus_header_parse(msg, &header);
+	len -= VUS_HEADER_SIZE;
+	if (!shapes(&header, body, len))
+		return is_news(filter, &header, body, len);
+	/* It may make a stand-in forget the addresses: the next driver may use the same. */
+	*filter = (struct standin_filter){ 0 };
+	return true;
 }
 
 /* A register write while following. */
@@ -172,6 +192,9 @@ static void op_write(void *ctx, unsigned region, uint64_t off, const void *buf, 
 
 	if (region == VUS_REGION_CONFIG) {
 		dev_config_write(s->dev, off, buf, len);
+		/* Bus mastering off ends a driver's session, too. */
+		if (!s->serves && !dev_is_active(s->dev))
+			s->send = s->receive = 0;
 	} else if (s->serves) {
 		dev_bar_write(s->dev, region, off, buf, len);
 	} else if (find_reg(region, off, len, &reg)) {

@@ -27,7 +27,7 @@ struct standin_filter {
  * @msg: header and body, @len bytes; a session is about to carry it out
  *
  * Yes for what shapes the device. No for questions, and for the registers that move datagrams, but for the addresses
- * of DMA buffers when they change: a guest that is busy costs nothing here.
+ * of DMA buffers when they are not known: a guest that is busy costs nothing here.
  */
 bool standin_wants(struct standin_filter *filter, const uint8_t *msg, size_t len);
 

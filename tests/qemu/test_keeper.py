@@ -125,9 +125,15 @@ def open_receive(machine):
     machine.write(machine.RECEIVE, header)
 
 
-def test_lost_writes_are_made_up_for(bench):
+@pytest.mark.parametrize("drivers", [1, 2])
+def test_lost_writes_are_made_up_for(bench, drivers):
     """The writes that start a send and a receive have gone with the device."""
     machine = used_buffers(bench)
+    if drivers == 2:
+        machine.put(CONTROL, 1)
+        machine.probe()
+        machine.receive()
+        machine.message(2)
     open_send(machine)
     open_receive(machine)
     end(bench.device, signal.SIGKILL)
@@ -152,6 +158,7 @@ def test_memory_of_a_driver_that_left_is_not_touched(bench, leave):
         machine.enable()
     else:
         machine.pci.set(0x04, 0x3, 2)
+        machine.pci.set(0x04, 0x7, 2)
     machine.get(CAPS)
     open_send(machine)
     open_receive(machine)
