@@ -22,8 +22,11 @@
  *
  *	the peer closes		its queue pair goes away: stream_peer_gone(). What it had written is copied out and
  *				handed to the end (finish), which outlives the stream.
- *	our program closes	recv() says -ESHUTDOWN after its last byte: stream_close() detaches; the peer may
- *				drain its ring.
+ *	our program closes	recv() says -ESHUTDOWN after its last byte: stream_close(). If the peer has read everything we
+ *				detach, which is all that it sees (10.2). If not, it gets a SHUTDOWN of both directions, and we
+ *				detach when it has read, or answers in kind, or after a second. The reason:
+ *				a detach that comes while a guest looks at its ring makes it miss what is in there, as nothing
+ *				keeps Linux from handling the one in the middle of the other.
  *	RST, broken rings	stream_reset(): RST to the peer where it helps, close() to the end.
  */
 #include "proto/stream_priv.h"
@@ -39,12 +42,19 @@
 /* Wait this long before trying again to send what the peer's queue had no room for. */
 #define RETRY_NS 2000000ull
 
+/*
+ * Times between looks whether the peer of a stream that we closed has read everything, doubled each time. After the last
+ * we detach anyway: what has been in the ring for a second is not missed.
+ */
+#define CLOSING_MIN_NS 5000000ull
+#define CLOSING_MAX_NS 640000000ull
+
 /* Local ports of our connects: away from those that programs listen on. */
 #define FIRST_EPHEMERAL_PORT (1u << 30)
 
 static const char *const state_name[] = {
 	[STREAM_OPENING] = "opening",	[STREAM_PENDING] = "pending",	  [STREAM_REQUESTED] = "requested",
-	[STREAM_OFFERED] = "offered",	[STREAM_CONNECTED] = "connected",
+	[STREAM_OFFERED] = "offered",	[STREAM_CONNECTED] = "connected", [STREAM_CLOSING] = "closing",
 };
 static_assert(sizeof(state_name) / sizeof(state_name[0]) == STREAM_NUM, "a name for each state");
 
@@ -254,6 +264,8 @@ int32_t streams_packet(struct streams *t, const uint8_t *dg, size_t size)
 		stream_send(s, PACKET_INVALID, 0, 0, 0);
 	else if (s->state == STREAM_CONNECTED)
 		pump_packet(s, &p);
+	else if (s->state == STREAM_CLOSING)
+		stream_closing_packet(s, &p);
 	else
 		handshake_packet(s, &p);
 	return (int32_t)size;
@@ -306,12 +318,44 @@ int streams_connect(struct streams *t, uint32_t peer_port, uint32_t local_port, 
 	return 0;
 }
 
+/* Our side closes: no packet, the peer learns it from the detach (10.2). The end has had its last call. */
+static void detach_and_free(struct stream *s)
+{
+	if (s->state == STREAM_OFFERED || s->state == STREAM_CONNECTED || s->state == STREAM_CLOSING)
+		s->t->ports.qp_detach(s->t->ports.ctx, s->handle);
+	stream_free(s);
+}
+
+/* Is there something that the peer can still read? */
+static bool has_unread(struct stream *s)
+{
+	uint64_t unread;
+
+	if (s->peer_down & VMCI_SHUTDOWN_RECEIVE || s->unpublished)
+		return false;
+	return !qp_unread(&s->qp, &unread) && unread;
+}
+
+/* Look whether the peer has read everything, and if not, look again later. */
+static void check_closing(struct stream *s)
+{
+	s->closing_ns *= 2;
+	if (!has_unread(s) || s->closing_ns > CLOSING_MAX_NS)
+		detach_and_free(s);
+	else
+		stream_arm(s, s->closing_ns);
+}
+
 static void run_timers(struct streams *t, uint64_t now)
 {
 	struct stream *s;
 
-	while ((s = TAILQ_FIRST(&t->timers)) && s->deadline <= now)
-		handshake_timeout(s);
+	while ((s = TAILQ_FIRST(&t->timers)) && s->deadline <= now) {
+		if (s->state == STREAM_CLOSING)
+			check_closing(s);
+		else
+			handshake_timeout(s);
+	}
 }
 
 static void run_owing(struct streams *t, uint64_t now)
@@ -406,7 +450,7 @@ static void end_stream(struct stream *s)
 
 	if (s->state == STREAM_OFFERED) {
 		handshake_fail(s, -ECONNRESET);
-	} else if (s->state == STREAM_CONNECTED) {
+	} else if (s->state == STREAM_CONNECTED || s->state == STREAM_CLOSING) {
 		stream_peer_gone(s);
 		t->ports.qp_detach(t->ports.ctx, handle);
 	} else {
@@ -443,20 +487,44 @@ void stream_writable(struct stream *s)
 		stream_queue(s);
 }
 
-/* Our side closes: no packet, the peer learns it from the detach (10.2). The end has had its last call. */
-static void detach_and_free(struct stream *s)
+/* Our program has gone from a connected stream. The end has had its last call. */
+static void close_connected(struct stream *s)
 {
-	if (s->state == STREAM_OFFERED || s->state == STREAM_CONNECTED)
-		s->t->ports.qp_detach(s->t->ports.ctx, s->handle);
-	stream_free(s);
+	struct streams *t = s->t;
+
+	s->end = NULL;
+	if (!has_unread(s)) {
+		detach_and_free(s);
+		return;
+	}
+	stream_unqueue(s);
+	if (s->on & ON_HOT)
+		TAILQ_REMOVE(&t->hot, s, hot);
+	s->on &= ~ON_HOT;
+	s->state = STREAM_CLOSING;
+	pump_announce(s, VMCI_SHUTDOWN_BOTH);
+	pump_flush(s);
+	s->closing_ns = CLOSING_MIN_NS;
+	stream_arm(s, s->closing_ns);
+}
+
+void stream_closing_packet(struct stream *s, const struct packet *p)
+{
+	if (p->type == PACKET_SHUTDOWN)
+		s->peer_down |= p->arg & VMCI_SHUTDOWN_BOTH;
+	if (p->type == PACKET_RST || !has_unread(s))
+		detach_and_free(s);
 }
 
 void stream_abort(struct stream *s)
 {
 	stream_log(s, LOG_LEVEL_DEBUG, "aborted by its end");
+	if (s->state == STREAM_CONNECTED) {
+		close_connected(s);
+		return;
+	}
 	/* A peer that awaits our OFFER or ATTACH has no queue pair whose detach it could see. */
-	if (s->state != STREAM_CONNECTED)
-		stream_send(s, PACKET_RST, 0, 0, 0);
+	stream_send(s, PACKET_RST, 0, 0, 0);
 	detach_and_free(s);
 }
 
@@ -464,7 +532,7 @@ void stream_close(struct stream *s)
 {
 	stream_log(s, LOG_LEVEL_DEBUG, "closed");
 	s->t->ports.end->close(s->end);
-	detach_and_free(s);
+	close_connected(s);
 }
 
 /* Something is wrong with the stream or its peer: RST, and away with it. */
@@ -482,6 +550,9 @@ void stream_peer_gone(struct stream *s)
 	case STREAM_CONNECTED:
 		stream_log(s, LOG_LEVEL_DEBUG, "peer gone");
 		pump_peer_gone(s);
+		stream_free(s);
+		break;
+	case STREAM_CLOSING:
 		stream_free(s);
 		break;
 	case STREAM_OFFERED:

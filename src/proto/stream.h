@@ -183,7 +183,10 @@ void stream_refuse(struct stream *s);
 void stream_readable(struct stream *s);
 void stream_writable(struct stream *s);
 
-/* stream_abort() - the end is gone, and with it whatever it had not handed over. No port of the end is called. */
+/*
+ * stream_abort() - the end is gone, and with it whatever it had not handed over. No port of the end is called. What it
+ * had handed over reaches the peer, if that reads on.
+ */
 void stream_abort(struct stream *s);
 
 /*

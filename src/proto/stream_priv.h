@@ -23,7 +23,9 @@
  * @STREAM_OFFERED: client; the queue pair was made and OFFERed, ATTACH is awaited.
  *	Operations: ATTACH, RST, peer gone, time-out. Caveat: the queue pair may have no memory yet.
  * @STREAM_CONNECTED: bytes flow.
- *	Operations: everything on data. Caveat: only in this state @qp is valid and the end sees send() and recv().
+ *	Operations: everything on data. Caveat: only in this state @qp is valid (and in the next) and the end sees send() and recv().
+ * @STREAM_CLOSING: our end closed, and the peer has not read all of what it wrote.
+ *	Operations: SHUTDOWN, RST, peer gone, packets that make us look at the ring. Caveat: there is no end any more.
  */
 enum stream_state {
 	STREAM_OPENING,
@@ -31,6 +33,7 @@ enum stream_state {
 	STREAM_REQUESTED,
 	STREAM_OFFERED,
 	STREAM_CONNECTED,
+	STREAM_CLOSING,
 	STREAM_NUM,
 };
 
@@ -72,6 +75,7 @@ enum stream_state {
  * @looked_at:     when it was polled last
  * @spin_ns:       how long to poll after bytes moved: config.spin_ns, or less where that was in vain
  * @active_at:     when bytes moved last
+ * @closing_ns:    (closing) time between two looks at the ring
  * @trickle:       turns in a row that moved a few bytes out, and none in
  */
 struct stream {
@@ -89,6 +93,7 @@ struct stream {
 	uint64_t hot_left;
 	uint64_t looked_at;
 	uint64_t spin_ns;
+	uint64_t closing_ns;
 	uint64_t active_at;
 	unsigned trickle;
 	uint64_t gen_p;
@@ -122,7 +127,7 @@ TAILQ_HEAD(stream_list, stream);
  * @run:     have work; @run_count of them
  * @hot:     were active a moment ago: polled
  * @owing:   owe packets that the peer's queue had no room for; tried again at @retry_at
- * @timers:  handshakes, the one that times out first at the head
+ * @timers:  handshakes, and streams that close; the one that is due first at the head
  */
 struct streams {
 	struct stream_config config;
@@ -147,6 +152,7 @@ void stream_log(const struct stream *s, enum log_level level, const char *fmt, .
 int32_t stream_send(const struct stream *s, unsigned type, uint64_t arg, uint64_t offset, uint16_t proto);
 void streams_send_answer(const struct streams *t, const struct packet *to, unsigned type);
 void stream_close(struct stream *s);
+void stream_closing_packet(struct stream *s, const struct packet *p);
 void stream_reset(struct stream *s, const char *why);
 
 /* stream_handshake.c: everything before "connected" */
@@ -160,6 +166,7 @@ void pump_start(struct stream *s);
 void pump_packet(struct stream *s, const struct packet *p);
 void pump_run(struct stream *s);
 bool pump_poll(struct stream *s, uint64_t now);
+void pump_announce(struct stream *s, unsigned how);
 void pump_flush(struct stream *s);
 void pump_peer_gone(struct stream *s);
 

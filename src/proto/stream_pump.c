@@ -117,9 +117,10 @@ void pump_flush(struct stream *s)
 	}
 }
 
-static void announce(struct stream *s, unsigned how)
+/* Our directions @how end: the peer is told in the next pump_flush(). */
+void pump_announce(struct stream *s, unsigned how)
 {
-	if (s->own_down & how)
+	if ((s->own_down & how) == how)
 		return;
 	s->own_down |= how;
 	s->owed |= OWE_SHUTDOWN;
@@ -238,7 +239,7 @@ static int pump_out(struct stream *s, uint64_t *ret_moved)
 		} else {
 			/* Nobody reads any more: the peer's writes must fail from now on. */
 			s->deaf = true;
-			announce(s, VMCI_SHUTDOWN_RECEIVE);
+			pump_announce(s, VMCI_SHUTDOWN_RECEIVE);
 		}
 	}
 	return 0;
@@ -340,7 +341,7 @@ static int pump_in(struct stream *s, uint64_t *ret_moved)
 			s->readable = false;
 		} else if (n == 0) {
 			s->eof = true;
-			announce(s, VMCI_SHUTDOWN_SEND);
+			pump_announce(s, VMCI_SHUTDOWN_SEND);
 		} else if (n == -EFAULT) {
 			return -EFAULT;
 		} else {

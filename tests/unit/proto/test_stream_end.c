@@ -285,20 +285,110 @@ static void test_s10_2_we_close_without_a_packet(void **state)
 	struct rig_end *end = connected(rig, RIG_FOREVER, &c);
 
 	end->avail = 100;
+	stir(&c);
+	assert_int_equal(end->put, 100);
+	assert_int_equal(rig_read(&c, 1000), 100);
 	end->recv_end = -ESHUTDOWN;
 	stir(&c);
 	assert_true(end->closed);
-	assert_int_equal(end->put, 100);
 	assert_int_equal(rig->detaches, 1);
 	assert_false(c.pair->host);
 	/* no SHUTDOWN, no RST: the peer learns it from the detach */
 	assert_int_equal(rig_drain(rig) & ~(1u << PACKET_WROTE), 0);
-	/* and may drain its ring */
-	assert_int_equal(rig_read(&c, 1000), 100);
 	expect_freed(rig);
 	/* Packets that come later meet nobody. */
 	rig_say(&c, PACKET_READ, 0);
 	rig_expect_only(rig, PACKET_RST);
+}
+
+/* What the guest has not read yet it must not miss: SHUTDOWN first, the detach when it has read. */
+static struct rig_end *close_before_read(struct rig *rig, struct rig_conn *c)
+{
+	struct rig_end *end = connected(rig, RIG_FOREVER, c);
+
+	end->avail = 100;
+	end->recv_end = -ESHUTDOWN;
+	stir(c);
+	assert_true(end->closed);
+	assert_int_equal(end->put, 100);
+	assert_int_equal(rig->detaches, 0);
+	assert_int_equal(rig_drain(rig), 1u << PACKET_WROTE | 1u << PACKET_SHUTDOWN);
+	return end;
+}
+
+static void test_we_close_and_the_peer_reads_on(void **state)
+{
+	struct rig *rig = *state;
+	struct rig_conn c;
+
+	close_before_read(rig, &c);
+	rig->now = streams_deadline(rig->t);
+	streams_run(rig->t);
+	assert_int_equal(rig->detaches, 0);
+	assert_int_equal(rig_read(&c, 1000), 100);
+	rig->now = streams_deadline(rig->t);
+	streams_run(rig->t);
+	assert_int_equal(rig->detaches, 1);
+	expect_freed(rig);
+	rig_expect_quiet(rig);
+}
+
+static void test_we_close_and_the_peer_never_reads(void **state)
+{
+	struct rig *rig = *state;
+	struct rig_conn c;
+	uint64_t start;
+	unsigned looks = 0;
+
+	close_before_read(rig, &c);
+	start = rig->now;
+	while (!rig->detaches) {
+		assert_true(looks++ < 20);
+		rig->now = streams_deadline(rig->t);
+		streams_run(rig->t);
+	}
+	assert_true(rig->now - start >= 1000000000u && rig->now - start < 2000000000u);
+	assert_int_equal(rig_read(&c, 1000), 100);
+	expect_freed(rig);
+}
+
+static void test_we_close_and_the_peer_answers(void **state)
+{
+	struct rig *rig = *state;
+	struct rig_conn c;
+
+	/* with a SHUTDOWN: it will not read */
+	close_before_read(rig, &c);
+	rig_say(&c, PACKET_SHUTDOWN, VMCI_SHUTDOWN_SEND);
+	assert_int_equal(rig->detaches, 0);
+	rig_say(&c, PACKET_SHUTDOWN, VMCI_SHUTDOWN_RECEIVE);
+	assert_int_equal(rig->detaches, 1);
+	expect_freed(rig);
+
+	/* with a RST */
+	rig->detaches = 0;
+	close_before_read(rig, &c);
+	rig_say(&c, PACKET_RST, 0);
+	assert_int_equal(rig->detaches, 1);
+	expect_freed(rig);
+
+	/* by going: nothing is left to detach */
+	rig->detaches = 0;
+	close_before_read(rig, &c);
+	rig_guest_detach(rig, c.pair);
+	expect_freed(rig);
+	rig_expect_quiet(rig);
+}
+
+static void test_we_close_and_all_is_reset(void **state)
+{
+	struct rig *rig = *state;
+	struct rig_conn c;
+
+	close_before_read(rig, &c);
+	streams_reset(rig->t);
+	assert_int_equal(rig->detaches, 1);
+	expect_freed(rig);
 }
 
 static void test_s10_2_we_close_behind_a_full_ring(void **state)
@@ -316,6 +406,7 @@ static void test_s10_2_we_close_behind_a_full_ring(void **state)
 	rig_run(rig);
 	assert_true(end->closed);
 	assert_int_equal(rig_read(&c, RIG_SIZE), 11);
+	rig_say(&c, PACKET_READ, 0);
 	rig_drain(rig);
 	expect_freed(rig);
 }
@@ -757,6 +848,10 @@ int main(void)
 		TEST(test_s10_2_we_close_after_a_half_close),
 		TEST(test_s10_2_we_close_after_the_peer_stopped_receiving),
 		TEST(test_s10_2_we_close_without_a_packet),
+		TEST(test_we_close_and_the_peer_reads_on),
+		TEST(test_we_close_and_the_peer_never_reads),
+		TEST(test_we_close_and_the_peer_answers),
+		TEST(test_we_close_and_all_is_reset),
 		TEST(test_s10_2_we_close_behind_a_full_ring),
 		TEST(test_s10_2_guest_closes_with_nothing_left),
 		TEST(test_s10_2_what_the_guest_wrote_last_is_kept),
