@@ -31,6 +31,9 @@
 #include "listener.h"
 #include "proto/limits.h"
 
+/* What an end is watched for, all its life. */
+#define END_EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+
 /* Bytes of the longest "CONNECT <port>\n". */
 #define HELLO_MAX 32
 
@@ -152,7 +155,13 @@ static ssize_t end_send(void *ctx, const struct mem_span *spans, int n)
 	for (int i = 0; i < n; i++)
 		iov[i] = (struct iovec){ .iov_base = spans[i].base, .iov_len = spans[i].len };
 	r = sendmsg(end->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-	return r < 0 ? -errno : r;
+	if (r >= 0)
+		return r;
+	if (errno != ENOBUFS && errno != ENOMEM && errno != EINTR)
+		return -errno;
+	/* For the moment. Setting the events of an edge-triggered source again makes it report what is possible now. */
+	sd_event_source_set_io_events(end->io, END_EVENTS);
+	return -EAGAIN;
 }
 
 static ssize_t end_recv(void *ctx, const struct mem_span *spans, int n)
@@ -316,7 +325,7 @@ static int end_new(struct hybrid *h, int fd, enum end_state state, struct end **
 	end = calloc(1, sizeof(*end));
 	if (!end)
 		goto fail;
-	r = sd_event_add_io(h->event, &end->io, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, on_end, end);
+	r = sd_event_add_io(h->event, &end->io, fd, END_EVENTS, on_end, end);
 	if (r < 0)
 		goto fail;
 	end->h = h;
