@@ -192,6 +192,9 @@ int32_t dev_deliver(struct dev *dev, const uint8_t *dg, size_t size);
  */
 int32_t dev_ring(struct dev *dev, struct vmci_handle handle);
 
+/* dev_qp_room() - bytes of queue memory that the guest can still bring (reference, 7.6) */
+uint64_t dev_qp_room(const struct dev *dev);
+
 /**
  * dev_qp_create() - make a queue pair that the guest is to attach to (reference, 7.3)
  * @produce, @consume: the *host's* view of the sizes

@@ -368,6 +368,11 @@ static struct vmci_handle choose_handle(struct dev *dev)
 	return handle;
 }
 
+uint64_t dev_qp_room(const struct dev *dev)
+{
+	return LIMIT_QUEUE_MEMORY - dev->pairs.memory;
+}
+
 int32_t dev_qp_create(struct dev *dev, uint64_t produce, uint64_t consume, void *owner,
 		      struct vmci_handle *ret_handle)
 {

@@ -38,6 +38,14 @@
 #define LIMIT_RING_DEFAULT 262144u
 #define LIMIT_RING_LEGACY 65536u	/* proposed after a fallback to the legacy handshake */
 
+/*
+ * Rings get smaller when less than so many streams of their size would fit into the guest's queue memory, down to this
+ * size. Linux holds the memory of an accepted stream for a second after its end: with rings of 256 KiB that is 256 streams
+ * a second, with this about 1000.
+ */
+#define LIMIT_RING_SPARE 64u
+#define LIMIT_RING_PRESSED 8192u
+
 /* A server's child that saw a REQUEST and no OFFER is dropped after this (transport reference, 6.4). */
 #define LIMIT_PENDING_NS 1000000000ull
 

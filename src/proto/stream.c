@@ -271,6 +271,17 @@ int32_t streams_packet(struct streams *t, const uint8_t *dg, size_t size)
 	return (int32_t)size;
 }
 
+/* The ring size to propose: less and less as the peer's queue memory fills, so that many streams find room. */
+uint32_t streams_ring_size(const struct streams *t)
+{
+	uint64_t room = t->ports.qp_room ? t->ports.qp_room(t->ports.ctx) : UINT64_MAX;
+	uint32_t size = t->config.ring_size;
+
+	while (size / 2 >= LIMIT_RING_PRESSED && room / (2u * size) < LIMIT_RING_SPARE)
+		size /= 2;
+	return size;
+}
+
 static bool find_local_port(struct streams *t, uint32_t peer_port, uint32_t *ret_port)
 {
 	/* More ports than there can be streams: one is free. */
@@ -306,9 +317,9 @@ int streams_connect(struct streams *t, uint32_t peer_port, uint32_t local_port, 
 	s->end = end;
 	s->sent_request2 = !t->config.legacy;
 	if (s->sent_request2)
-		sent = stream_send(s, PACKET_REQUEST2, t->config.ring_size, 0, VMCI_STREAM_PROTO_QSTATE);
+		sent = stream_send(s, PACKET_REQUEST2, streams_ring_size(t), 0, VMCI_STREAM_PROTO_QSTATE);
 	else
-		sent = stream_send(s, PACKET_REQUEST, t->config.ring_size, 0, 0);
+		sent = stream_send(s, PACKET_REQUEST, streams_ring_size(t), 0, 0);
 	if (sent <= 0) {
 		stream_free(s);
 		return sent == VMCI_ERROR_NO_RESOURCES ? -ENOBUFS : -EHOSTUNREACH;

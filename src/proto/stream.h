@@ -80,6 +80,9 @@ struct stream_ports {
 	int32_t (*qp_map)(void *ctx, struct vmci_handle handle, struct qp *ret_qp);
 	void (*qp_detach)(void *ctx, struct vmci_handle handle);
 
+	/* Bytes of queue memory that the peer can still bring. NULL: no matter. */
+	uint64_t (*qp_room)(void *ctx);
+
 	/*
 	 * The peer connects to our port @local_port. Return: 0 and the end; -EINPROGRESS and the end: stream_accept()
 	 * or stream_refuse() will be called; another negative errno: refused.

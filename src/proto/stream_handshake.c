@@ -83,7 +83,9 @@ void handshake_new(struct streams *t, const struct packet *p)
 		goto refuse;
 
 	s->qstate = request2;
-	s->size = p->arg >= LIMIT_RING_MIN && p->arg <= LIMIT_RING_MAX ? (uint32_t)p->arg : t->config.ring_size;
+	s->size = streams_ring_size(t);
+	if (p->arg >= LIMIT_RING_MIN && p->arg <= LIMIT_RING_MAX && (s->size == t->config.ring_size || p->arg < s->size))
+		s->size = (uint32_t)p->arg;
 	r = t->ports.open(t->ports.ctx, s, p->dst_port, p->src_port, &end);
 	if (r && r != -EINPROGRESS) {
 		stream_log(s, LOG_LEVEL_DEBUG, "refused: %d", r);
@@ -221,7 +223,7 @@ static void client_attach(struct stream *s, const struct packet *p)
 /* The peer is old: once more, with REQUEST (6.6), and with a size that an old server attaches with (6.5). */
 static void client_fall_back(struct stream *s)
 {
-	uint32_t size = s->t->config.ring_size;
+	uint32_t size = streams_ring_size(s->t);
 
 	s->sent_request2 = false;
 	s->ignore_rst = true;

@@ -144,6 +144,7 @@ struct streams {
 struct stream *stream_find(const struct streams *t, uint32_t peer_port, uint32_t local_port);
 int stream_new(struct streams *t, uint32_t peer_port, uint32_t local_port, struct stream **ret_stream);
 void stream_free(struct stream *s);
+uint32_t streams_ring_size(const struct streams *t);
 void stream_arm(struct stream *s, uint64_t timeout_ns);
 void stream_disarm(struct stream *s);
 void stream_queue(struct stream *s);

@@ -137,6 +137,13 @@ static int32_t port_send(void *ctx, const uint8_t *dg, size_t size)
 	return dev_deliver(vm->dev, dg, size);
 }
 
+static uint64_t port_qp_room(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	return dev_qp_room(vm->dev);
+}
+
 static int32_t port_qp_create(void *ctx, uint64_t produce, uint64_t consume, void *owner,
 			      struct vmci_handle *ret_handle)
 {
@@ -376,6 +383,7 @@ int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended
 		.ctx = vm,
 		.now = port_now,
 		.send = port_send,
+		.qp_room = port_qp_room,
 		.qp_create = port_qp_create,
 		.qp_attach = port_qp_attach,
 		.qp_map = port_qp_map,

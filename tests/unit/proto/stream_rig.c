@@ -210,6 +210,13 @@ void rig_map(struct rig *rig, struct rig_pair *pair, bool mapped)
 	streams_memory_changed(rig->t);
 }
 
+static uint64_t port_qp_room(void *ctx)
+{
+	struct rig *rig = ctx;
+
+	return rig->qp_room;
+}
+
 static int32_t port_qp_create(void *ctx, uint64_t produce, uint64_t consume, void *owner,
 			      struct vmci_handle *ret_handle)
 {
@@ -568,6 +575,7 @@ struct rig *rig_new(const struct rig_options *options)
 		.ctx = rig,
 		.now = port_now,
 		.send = port_send,
+		.qp_room = options->qp_room ? port_qp_room : NULL,
 		.qp_create = port_qp_create,
 		.qp_attach = port_qp_attach,
 		.qp_map = port_qp_map,
@@ -579,6 +587,7 @@ struct rig *rig_new(const struct rig_options *options)
 
 	assert_non_null(rig);
 	rig->now = 1000000000000u;
+	rig->qp_room = options->qp_room;
 	rig->next_resource = 2000;
 	rig->host_port = RIG_PORT;
 	rig->guest_port = RIG_PEER;

@@ -88,6 +88,7 @@ enum rig_when {
 struct rig {
 	struct streams *t;
 	uint64_t now;
+	uint64_t qp_room;
 	/* the next connection */
 	uint32_t host_port, guest_port;
 	/* packets to the guest */
@@ -122,6 +123,7 @@ struct rig_options {
 	bool legacy;
 	uint64_t spin_ns;
 	uint32_t ring_size;
+	uint64_t qp_room;	/* 0: no matter */
 };
 
 struct rig *rig_new(const struct rig_options *options);

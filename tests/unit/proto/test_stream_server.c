@@ -121,6 +121,48 @@ static void test_s6_5_size_out_of_limits_gets_ours(void **state)
 	}
 }
 
+/* As queue memory fills, rings get smaller: with us as server, and with us as client. */
+static void test_rings_shrink_with_the_room_for_them(void **state)
+{
+	static const struct {
+		uint64_t room;
+		uint32_t size;
+	} cases[] = {
+		{ UINT64_MAX, 262144 },
+		{ 64 * 2 * 262144, 262144 },
+		{ 64 * 2 * 262144 - 1, 131072 },
+		{ 64 * 2 * 65536, 65536 },
+		{ 64 * 2 * 8192, 8192 },
+		{ 1, 8192 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct rig_options options = { .qp_room = cases[i].room };
+		struct rig *rig = rig_new(&options);
+		struct rig_end *end = rig_end_new(rig, 0);
+		const struct packet *p;
+		struct stream *s;
+
+		rig->next_end = end;
+		rig_packet(rig, PACKET_REQUEST2, RIG_PEER, RIG_PORT, 262144, 1);
+		assert_int_equal(rig_expect(rig, PACKET_NEGOTIATE2)->arg, cases[i].size);
+		rig->next_end = rig_end_new(rig, 0);
+		/* a peer that asks for less gets that */
+		rig_packet(rig, PACKET_REQUEST2, RIG_PEER + 1, RIG_PORT, 4096, 1);
+		p = rig_next(rig);
+		assert_non_null(p);
+		assert_int_equal(p->type, PACKET_NEGOTIATE2);
+		assert_int_equal(p->arg, 4096);
+		assert_int_equal(streams_connect(rig->t, 5, VMCI_PORT_ANY, 0, rig_end_new(rig, 0), &s), 0);
+		p = rig_next(rig);
+		assert_non_null(p);
+		assert_int_equal(p->type, PACKET_REQUEST2);
+		assert_int_equal(p->arg, cases[i].size);
+		rig_free(rig);
+	}
+}
+
 static void test_s6_4_protocols_are_intersected(void **state)
 {
 	static const struct {
@@ -594,6 +636,7 @@ int main(void)
 		TEST(test_s6_4_connected_children_leave_the_backlog),
 		TEST(test_s6_5_size_within_limits_is_taken),
 		TEST(test_s6_5_size_out_of_limits_gets_ours),
+		TEST(test_rings_shrink_with_the_room_for_them),
 		TEST(test_s6_6_legacy_table_does_not_know_request2),
 		TEST(test_s6_7_offer_of_a_pair_without_memory_is_rst),
 		TEST(test_limit_of_streams),
