@@ -58,8 +58,9 @@ class Command:
 class Agent:
     """The channel to one guest. A guest that boots anew loses the commands of the old."""
 
-    def __init__(self, sock):
+    def __init__(self, sock, log):
         sock.settimeout(None)
+        self.log = open(log, "w")
         self.file = sock.makefile("rwb")
         self.changed = threading.Condition()
         self.numbers = itertools.count(1)
@@ -84,6 +85,7 @@ class Agent:
             return False
         kind, number, size = line.split()
         data = self.file.read(int(size)).decode(errors="replace")
+        self._note(f"[{number.decode()}] {kind.decode()}: {data}")
         if kind == b"hello":
             self._lose("the guest booted anew")
         with self.changed:
@@ -106,7 +108,11 @@ class Agent:
             self.commands.clear()
             self.changed.notify_all()
 
+    def _note(self, text):
+        print(text.rstrip("\n"), file=self.log, flush=True)
+
     def send(self, kind, number, text):
+        self._note(f"[{number}] {kind}: {text}")
         data = text.encode()
         with self.changed:
             self.file.write(b"%s %d %d\n%s" % (kind.encode(), number, len(data), data))

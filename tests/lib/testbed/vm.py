@@ -47,7 +47,8 @@ class VM(Qemu):
             "-device", "virtio-serial-pci",
             "-device", "virtserialport,chardev=agent,name=agent",
             *device, *options, memory=memory, share=share, terminal=shell)
-        self.agent = Agent(connect_unix(self, directory / "agent.sock"))
+        self.agent = Agent(connect_unix(self, directory / "agent.sock"),
+                           directory / "agent.log")
 
     def ready(self, boots=1, limit=None):
         """Waits for the boots-th boot; returns self."""

@@ -14,12 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 #include <linux/vm_sockets.h>
 
 #define STREAMS	512	/* poll takes no more than the limit of open files, 1024 */
 #define CHUNK	65536
+#define USUAL	2	/* the kernel's own limit on connect(), in seconds */
+#define PATIENT	30	/* for machines with other things to do */
 
 struct stream {
 	int fd;
@@ -54,12 +57,14 @@ static struct sockaddr_vm address(const char *cid, const char *port)
 		.svm_port = (unsigned)strtoul(port, NULL, 0) };
 }
 
-static int connect_to(const char *cid, const char *port)
+static int connect_to(const char *cid, const char *port, time_t patience)
 {
+	struct timeval limit = { .tv_sec = patience };
 	struct sockaddr_vm to = address(cid, port);
 	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof(to)))
+	if (fd < 0 || setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &limit, sizeof(limit)) ||
+	    connect(fd, (struct sockaddr *)&to, sizeof(to)))
 		return -1;
 	return fd;
 }
@@ -67,7 +72,7 @@ static int connect_to(const char *cid, const char *port)
 /* connect CID PORT: "connected", or the error's name and status 1. */
 static int cmd_connect(char **arg)
 {
-	if (connect_to(arg[0], arg[1]) < 0) {
+	if (connect_to(arg[0], arg[1], USUAL) < 0) {
 		puts(strerrorname_np(errno));
 		return 1;
 	}
@@ -156,7 +161,7 @@ static void open_all(char **arg, unsigned count)
 	if (count > STREAMS)
 		errx(2, "at most %d streams", STREAMS);
 	for (i = 0; i < count; i++) {
-		streams[i].fd = connect_to(arg[0], arg[1]);
+		streams[i].fd = connect_to(arg[0], arg[1], PATIENT);
 		if (streams[i].fd < 0)
 			fail("connect", i);
 		fcntl(streams[i].fd, F_SETFL, O_NONBLOCK);
@@ -290,7 +295,7 @@ static int cmd_rtt(char **arg)
 	size_t size = strtoul(arg[3], NULL, 0), have;
 	double *took = calloc(count, sizeof(*took));
 	char *data = calloc(1, size);
-	int fd = connect_to(arg[0], arg[1]);
+	int fd = connect_to(arg[0], arg[1], PATIENT);
 
 	if (fd < 0)
 		fail("connect", 0);
