@@ -455,11 +455,12 @@ void pump_run(struct stream *s)
 		give_up(s, in);
 		return;
 	}
-	moved = moved_out || moved_in;
+	/* Bytes that our program wrote, and that found room, are no reason to poll: the next ones wake us. */
+	moved = moved_out || (moved_in && s->readable);
 	if (out == 0) {
 		if (hot && moved)
 			stay_hot(s, t->ports.now(t->ports.ctx));
-		if (moved)
+		if (moved_out || moved_in)
 			s->trickle = moved_in || moved_out >= TRICKLE_BYTES ? 0 : s->trickle + 1;
 		if (hot && (moved || s->on & ON_HOT) && s->writable) {
 			out = show(s, 1);
