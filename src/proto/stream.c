@@ -364,6 +364,8 @@ static void run_timers(struct streams *t, uint64_t now)
 	while ((s = TAILQ_FIRST(&t->timers)) && s->deadline <= now) {
 		if (s->state == STREAM_CLOSING)
 			check_closing(s);
+		else if (s->state == STREAM_CONNECTED)
+			pump_refresh(s);
 		else
 			handshake_timeout(s);
 	}

@@ -140,7 +140,7 @@ static void server_offer(struct stream *s, const struct packet *p)
 		stream_reset(s, "ATTACH could not be sent");
 		return;
 	}
-	pump_start(s);
+	pump_start(s, true);
 }
 
 static void server_packet(struct stream *s, const struct packet *p)
@@ -217,7 +217,7 @@ static void client_attach(struct stream *s, const struct packet *p)
 	s->state = STREAM_CONNECTED;
 	stream_disarm(s);
 	t->ports.end->connected(s->end);
-	pump_start(s);
+	pump_start(s, false);
 }
 
 /* The peer is old: once more, with REQUEST (6.6), and with a size that an old server attaches with (6.5). */

@@ -67,6 +67,7 @@ enum stream_state {
  * @wants_room:    the peer may sleep until there is room in the ring we consume from
  * @wants_data:    (packet notification) the peer may sleep until there is data
  * @sent_wr, @sent_ww: (packet notification) WAITING_READ / WAITING_WRITE is out, unanswered
+ * @fresh:         (packet notification) the peer may not have seen our ATTACH yet
  * @fill:          (polling) fill our ring to its last byte, so that the peer tells us of room
  * @parked:        the ring's memory is not mapped at present
  * @unpublished:   bytes are in our ring that the peer was not shown: the header's page was not mapped
@@ -115,6 +116,7 @@ struct stream {
 	bool wants_data : 1;
 	bool sent_wr : 1;
 	bool sent_ww : 1;
+	bool fresh : 1;
 	bool fill : 1;
 	bool parked : 1;
 	bool unpublished : 1;
@@ -163,7 +165,8 @@ void handshake_timeout(struct stream *s);
 void handshake_fail(struct stream *s, int error);
 
 /* stream_pump.c: "connected" */
-void pump_start(struct stream *s);
+void pump_start(struct stream *s, bool as_server);
+void pump_refresh(struct stream *s);
 void pump_packet(struct stream *s, const struct packet *p);
 void pump_run(struct stream *s);
 bool pump_poll(struct stream *s, uint64_t now);

@@ -52,6 +52,15 @@
 /* Time between two looks at a hot stream beyond which we were not looking, but not running. */
 #define LOOK_MAX_NS 10000u
 
+/*
+ * Is the stream polled at all? Not with packet notification: each side asks for each notification there, so there is
+ * nothing to be saved, and Linux guests were seen to forget to ask when they were answered too fast.
+ */
+static bool can_poll(const struct stream *s)
+{
+	return s->t->config.spin_ns && s->qstate;
+}
+
 static void full_barrier(void)
 {
 	atomic_thread_fence(memory_order_seq_cst);
@@ -260,7 +269,7 @@ static void pass_deaf(struct stream *s)
 /* Bytes of room that we leave as long as we poll: see "Polling" above. */
 static uint64_t reserve(const struct stream *s)
 {
-	return s->t->config.spin_ns && !s->fill ? 1 : 0;
+	return can_poll(s) && !s->fill ? 1 : 0;
 }
 
 static int produce(struct stream *s, uint64_t n)
@@ -377,7 +386,7 @@ static int cool_down(struct stream *s)
 		s->fill = true;
 		return 1;
 	}
-	if (!s->qstate && !ready && !s->sent_wr) {
+	if (!s->qstate && !ready && !s->sent_wr && !s->fresh) {
 		s->sent_wr = true;
 		s->owed |= OWE_WAITING_READ;
 	}
@@ -435,7 +444,7 @@ void pump_run(struct stream *s)
 {
 	struct streams *t = s->t;
 	uint64_t moved_out = 0, moved_in = 0;
-	bool hot = t->config.spin_ns != 0;
+	bool hot = can_poll(s);
 	bool moved;
 	int out, in;
 
@@ -530,8 +539,30 @@ bool pump_poll(struct stream *s, uint64_t now)
 	return false;
 }
 
-void pump_start(struct stream *s)
+/*
+ * A Linux client handles ATTACH in a work item, as it does the packets behind it while it is not connected; on a busy
+ * machine they overtake each other, and it takes what comes before ATTACH for an error. So in packet notification, where
+ * we have something to say at once, we give it a moment.
+ */
+static void start_fresh(struct stream *s)
 {
+	s->fresh = true;
+	stream_arm(s, LIMIT_FRESH_NS);
+}
+
+void pump_refresh(struct stream *s)
+{
+	if (!s->fresh)
+		return;
+	s->fresh = false;
+	stream_disarm(s);
+	stream_queue(s);
+}
+
+void pump_start(struct stream *s, bool as_server)
+{
+	if (as_server && !s->qstate)
+		start_fresh(s);
 	s->spin_ns = s->t->config.spin_ns;
 	s->active_at = s->t->ports.now(s->t->ports.ctx);
 	stream_log(s, LOG_LEVEL_DEBUG, "connected, %s notification, rings of %u bytes", s->qstate ? "queue-state" : "packet",
@@ -541,6 +572,7 @@ void pump_start(struct stream *s)
 
 void pump_packet(struct stream *s, const struct packet *p)
 {
+	pump_refresh(s);
 	switch (p->type) {
 	case PACKET_WROTE:
 		s->sent_wr = false;

@@ -79,7 +79,7 @@ def test_guest_survives_its_device(bed, how):
     """Programs end within seconds; the drivers can be removed; the VM can end."""
     streams = BusyStreams(bed)
     keeper = end(bed.device, how)
-    streams.programs_end(4)
+    streams.programs_end(30)
     cannot_connect(bed.vm)
     bed.vm.run(REMOVE, 30)
     # A driver that is loaded now is turned away, and does not hang either.

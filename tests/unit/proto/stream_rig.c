@@ -750,6 +750,12 @@ void rig_accept(struct rig *rig, struct rig_end *end, bool qstate, uint32_t size
 	assert_int_equal(p->arg, packet_arg(pair->handle));
 	conn_init(ret_conn, rig, pair, end, size);
 	rig_run(rig);
+	if (!qstate) {
+		/* the moment that a client has to find itself connected */
+		rig_expect_quiet(rig);
+		rig->now += LIMIT_FRESH_NS;
+		rig_run(rig);
+	}
 	rig_drain(rig);
 }
 
