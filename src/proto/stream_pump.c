@@ -285,14 +285,14 @@ static int produce(struct stream *s, uint64_t n)
 		return r;
 	}
 	full_barrier();
-	if (s->qstate) {
-		r = qp_unread(&s->qp, &unread);
-		if (r || unread == n)
-			s->owed |= OWE_WROTE;
-		if (r)
-			return r;
-	}
-	return 0;
+	/*
+	 * With packet notification, too: a Linux guest that has read what a WROTE announces before it handles that WROTE goes
+	 * to sleep without asking again.
+	 */
+	r = qp_unread(&s->qp, &unread);
+	if (r || unread == n)
+		s->owed |= OWE_WROTE;
+	return r;
 }
 
 /* Show the peer what was taken from the end when the header's page was not mapped. */
