@@ -112,6 +112,33 @@ struct vmci_handle_wire {
 	vmci_le32 resource;
 };
 
+#ifndef __KERNEL__
+/* The same in host byte order: what programs use. */
+struct vmci_handle {
+	uint32_t context;
+	uint32_t resource;
+};
+#endif
+
+/* At context 1: services of the broker. */
+#define VMCI_RID_DISCOVERY 1u		/* names (VMCI SDK, 2007) */
+
+/* What an object is, as far as rights are concerned (VMCI SDK, 2007). */
+#define VMCI_RESOURCE_ANY 0u
+#define VMCI_RESOURCE_API 1u
+#define VMCI_RESOURCE_GROUP 2u
+#define VMCI_RESOURCE_DATAGRAM 3u
+#define VMCI_RESOURCE_SHAREDMEM 4u
+
+#define VMCI_PRIV_CH_PRIV 0u		/* change privileges */
+#define VMCI_PRIV_DESTROY_RESOURCE 1u
+#define VMCI_PRIV_ASSIGN_CLIENT 2u	/* of groups */
+#define VMCI_PRIV_DG_CREATE 3u
+#define VMCI_PRIV_DG_SEND 4u
+#define VMCI_PRIV_SM_CREATE 5u
+#define VMCI_PRIV_SM_ATTACH 6u
+#define VMCI_PRIV_NUM 7u
+
 /* --- Datagrams -------------------------------------------------------------- */
 
 struct vmci_datagram_wire {

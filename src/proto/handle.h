@@ -9,11 +9,6 @@
 #include "base/bytes.h"
 #include "vmci/defs.h"
 
-struct vmci_handle {
-	uint32_t context;
-	uint32_t resource;
-};
-
 static inline struct vmci_handle handle_make(uint32_t context, uint32_t resource)
 {
 	return (struct vmci_handle){ .context = context, .resource = resource };

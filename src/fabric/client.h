@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A client's end of the connection to vmcid: calls that wait for their reply, and the questions that vmcid asks meanwhile.
+ * libvmci has one under a lock; vmci-device has one in its event loop. One thread at a time.
+ */
+#ifndef FABRIC_CLIENT_H
+#define FABRIC_CLIENT_H
+
+#include "fabric/link.h"
+
+struct fab_client;
+
+/* fab_client_new() - take over the connected socket @fd; 0 or -ENOMEM (@fd is closed) */
+int fab_client_new(int fd, struct fab_client **ret_client);
+
+/* fab_client_free() - close; NULL is fine. Returns NULL. */
+struct fab_client *fab_client_free(struct fab_client *client);
+
+/* fab_client_fd() - for poll(2): readable when there is a question, or the connection has ended */
+int fab_client_fd(const struct fab_client *client);
+
+/* fab_client_is_alive() - false once the connection has ended, for whatever reason */
+_Bool fab_client_is_alive(const struct fab_client *client);
+
+/**
+ * fab_client_call() - send @request, and wait for its reply
+ * @request:    its serial is set here, its kind is FAB_REQUEST; its descriptors stay the caller's
+ * @timeout_ms: bound for sending and waiting together
+ * @ret_reply:  @data lies in @client until the next call; descriptors are the caller's (fab_drop() for what is not taken)
+ *
+ * Questions that arrive meanwhile are kept (FAB_PIPELINE of them; more end the connection).
+ * Return: 0: there is a reply, look at its status; -ETIMEDOUT: its reply will be thrown away when it comes; -ECONNRESET: the
+ * connection has ended before the request was sent; -EPIPE: after it was sent, so that it may have been carried out
+ */
+int fab_client_call(struct fab_client *client, struct fab_msg *request, int timeout_ms, struct fab_msg *ret_reply);
+
+/**
+ * fab_client_next() - the oldest question that vmcid has asked
+ *
+ * Never waits. Return: 0: @ret_ask, to be answered; -EAGAIN; -ECONNRESET: the connection has ended
+ */
+int fab_client_next(struct fab_client *client, struct fab_msg *ret_ask);
+
+/* fab_client_answer() - answer a question: type and serial are those of the ask; descriptors stay the caller's. 0, -ECONNRESET */
+int fab_client_answer(struct fab_client *client, struct fab_msg *answer);
+
+#endif /* FABRIC_CLIENT_H */

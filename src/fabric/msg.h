@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The fabric's protocol: what vmcid and its clients say to each other at control.sock. One page, self-contained.
+ *
+ * Transport: a SOCK_SEQPACKET UNIX socket; one message is one packet. Descriptors travel beside it (SCM_RIGHTS). The
+ * peer is who SO_PEERCRED says. Little-endian, fixed layout:
+ *
+ *	off  size  field
+ *	  0     2  type	FAB_*
+ *	  2     2  kind	FAB_REQUEST, FAB_REPLY or FAB_ASK, FAB_ANSWER
+ *	  4     4  serial	chosen by who asks, copied into the reply
+ *	  8     4  status	replies and answers: >= 0 or VMCI_ERROR_*; else 0
+ *	 12     4  flags	FAB_F_*
+ *	 16     8  handle
+ *	 24     8  other	a second handle or context; its meaning is the type's
+ *	 32     8  size0
+ *	 40     8  size1
+ *	 48    16  token
+ *	 64     n  data
+ *
+ * Fields that a type does not use are 0, and a message that breaks this, or has more or fewer descriptors or data than
+ * its type allows, ends the connection. A negative status has neither data nor descriptors behind it.
+ *
+ * Clients ask (REQUEST), vmcid replies (REPLY) in the order of the requests; a client may have FAB_PIPELINE requests
+ * under way. The clients that own a whole context, devices, are also asked by vmcid (ASK) and answer (ANSWER).
+ *
+ *	type		request: fields [data] {descriptors}		reply: fields [data] {descriptors}
+ *	----		--------------------------------------		------------------------------------
+ *	HELLO		size0 version, handle.context wish, flags,	size0 version, handle.context granted,
+ *			token (with RESUME) [label]			flags granted, token
+ *			{datagrams, events: both, or only with DEVICE}
+ *	DG_CREATE	handle.resource wish, flags, token {sink}	handle, token
+ *	DG_DESTROY	handle
+ *	DG_SEND		[datagram, header included]			status: bytes sent
+ *	EVENTS		{sink}						(events of this client go there)
+ *	WATCH		handle.context, flags (0 or OFF)		(CTX_REMOVED of that context)
+ *	BELL_CREATE	handle.resource wish, flags, token {eventfd}	handle, token
+ *	BELL_DESTROY	handle
+ *	BELL_OPEN	handle						{eventfd}
+ *	QP_CREATE	handle wish, other.context peer, flags,		status: 4, handle, token
+ *			size0 produce, size1 consume, token
+ *			{memory, creator's eventfd, attacher's eventfd, attacher's life}
+ *	QP_ATTACH	handle, other.context peer, flags,		status: 5, other.context creator
+ *			size0 produce, size1 consume			{memory, creator's eventfd, attacher's eventfd, life}
+ *	QP_HOLD		handle, other.context peer, flags, token,	(after a restart: I hold an end of this attached
+ *			size0, size1					pair)
+ *	QP_DETACH	handle						status: 0, or 3 when nobody is left
+ *	SHM_CREATE	size0 bytes, handle.resource wish, flags,	handle, token
+ *			token {memory}
+ *	SHM_QUERY	handle						size0 bytes
+ *	SHM_ATTACH	handle						size0 bytes, size1 offset, token {memory}
+ *	SHM_HOLD	handle, size0, size1, token {memory}		(after a restart: I am attached to this region)
+ *	SHM_DETACH	handle						status: 0, or 3
+ *	NAME		flags, token [discovery request]		token [discovery reply] (VMCI SDK reference, 6.2)
+ *	PRIV		handle resource, other client, flags ADD,	status: CHECK: 2 or an error
+ *			REMOVE, REMOVE_ALL or CHECK, size0 allowed,
+ *			size1 denied (bit n: privilege n)
+ *	GROUP_CREATE	flags, token					handle, token
+ *	GROUP_DESTROY	handle
+ *	GROUP_MEMBER	handle group, other member, flags ADD		status: ADD, REMOVE: 0; CHECK: 1 or 0
+ *			(with ASSIGN), REMOVE or CHECK
+ *	LIST		size0 first						size0 next (0: end) [text, a line per object]
+ *
+ *	type		ask: fields					answer: fields {descriptors}
+ *	BELL_OPEN	handle						status {eventfd}
+ *	QP_ATTACH	handle, other.context attacher, flags,		status: 5
+ *			size0 produce, size1 consume (attacher's)	{memory, creator's eventfd, attacher's eventfd, life}
+ *
+ * A *sink* is one end of a SOCK_SEQPACKET socket pair that the client made; vmcid writes datagrams into it, each with
+ * its header, and the client reads them from the other end. The client keeps a copy of the sink, so that the pair
+ * outlives vmcid, and hands it over again (RESUME) when there is a new vmcid.
+ *
+ * A *life* is one end of a SOCK_STREAM socket pair whose other end the creator of a queue pair holds: the attacher
+ * writes FAB_LIFE_HELLO bytes (its context id) when it has mapped the memory; end of file means that the peer has gone.
+ *
+ * A *token* says that vmcid gave its bearer the object before: who resumes after a restart of vmcid shows it. It is a
+ * keyed hash; vmcid remembers none of them.
+ *
+ * Memory of queue pairs is a memfd, sealed against shrinking and growing: produce header page (of the creator), produce
+ * data, consume header page, consume data, as VMCI has it (VMCI reference, 7.1), data rounded up to pages of 4096 bytes.
+ * How the ends wake each other: fabric/ring.h.
+ */
+#ifndef FABRIC_MSG_H
+#define FABRIC_MSG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/handle.h"
+
+#define FAB_VERSION 1u
+#define FAB_HEADER_SIZE 64u
+#define FAB_DATA_MAX VMCI_DG_MAX_SIZE
+#define FAB_MSG_MAX (FAB_HEADER_SIZE + FAB_DATA_MAX)
+#define FAB_FDS_MAX 4u
+#define FAB_TOKEN_SIZE 16u
+#define FAB_LABEL_MAX 64u	/* HELLO: the program's name, for the log */
+#define FAB_PIPELINE 64u	/* requests of one client under way */
+#define FAB_LIFE_HELLO 4u
+
+enum fab_type {
+	FAB_HELLO = 1,
+	FAB_DG_CREATE,
+	FAB_DG_DESTROY,
+	FAB_DG_SEND,
+	FAB_EVENTS,
+	FAB_WATCH,
+	FAB_BELL_CREATE,
+	FAB_BELL_DESTROY,
+	FAB_BELL_OPEN,
+	FAB_QP_CREATE,
+	FAB_QP_ATTACH,
+	FAB_QP_HOLD,
+	FAB_QP_DETACH,
+	FAB_SHM_CREATE,
+	FAB_SHM_QUERY,
+	FAB_SHM_ATTACH,
+	FAB_SHM_HOLD,
+	FAB_SHM_DETACH,
+	FAB_NAME,
+	FAB_PRIV,
+	FAB_GROUP_CREATE,
+	FAB_GROUP_DESTROY,
+	FAB_GROUP_MEMBER,
+	FAB_LIST,
+	FAB_TYPE_NUM,
+};
+
+enum fab_kind {
+	FAB_REQUEST,
+	FAB_REPLY,
+	FAB_ASK,
+	FAB_ANSWER,
+	FAB_KIND_NUM,
+};
+
+#define FAB_F_RESUME 0x1u	/* the object was the client's before vmcid was started anew; the token proves it */
+#define FAB_F_DEVICE 0x2u	/* HELLO: the client owns a VM's whole context; only for those that vmcid started */
+#define FAB_F_RESTRICTED 0x4u	/* HELLO, reply: the context talks to trusted ones only */
+#define FAB_F_TRUSTED 0x8u	/* HELLO, reply: restricted ones may talk to it; QP_*: only with a trusted peer */
+#define FAB_F_OFF 0x10u		/* WATCH: no longer */
+#define FAB_F_ADD 0x20u
+#define FAB_F_REMOVE 0x40u
+#define FAB_F_REMOVE_ALL 0x80u
+#define FAB_F_CHECK 0x100u
+#define FAB_F_ASSIGN 0x200u	/* GROUP_MEMBER: the member may be given privileges through the group */
+#define FAB_F_ALL 0x3ffu
+
+/**
+ * struct fab_msg - a message, decoded
+ * @data: of a received message: inside the buffer that was parsed; not owned
+ * @fd:   descriptors beside the message; who owns them is said by each function
+ */
+struct fab_msg {
+	enum fab_type type;
+	enum fab_kind kind;
+	uint32_t serial;
+	int32_t status;
+	uint32_t flags;
+	struct vmci_handle handle;
+	struct vmci_handle other;
+	uint64_t size0;
+	uint64_t size1;
+	uint8_t token[FAB_TOKEN_SIZE];
+	const uint8_t *data;
+	size_t len;
+	int fd[FAB_FDS_MAX];
+	unsigned n_fds;
+};
+
+/* fab_type_to_string() - "DG_SEND" */
+const char *fab_type_to_string(enum fab_type type);
+
+/**
+ * fab_build() - encode the head of @msg: FAB_HEADER_SIZE bytes, which are followed by @msg->data
+ *
+ * @msg must be one that fab_check() accepts (asserted).
+ */
+void fab_build(const struct fab_msg *msg, uint8_t *buf);
+
+/**
+ * fab_parse() - decode a packet of @len bytes that came with @n_fds descriptors
+ *
+ * @ret_msg->fd is not written: the caller puts the descriptors there.
+ * Return: 0; -EBADMSG: the packet is not of the protocol, see fab_check()
+ */
+int fab_parse(const uint8_t *buf, size_t len, unsigned n_fds, struct fab_msg *ret_msg);
+
+/**
+ * fab_check() - does the message keep to the table above? Fields, flags, data, number of descriptors
+ *
+ * Return: NULL, or what is wrong, in a few words for the log
+ */
+const char *fab_check(const struct fab_msg *msg);
+
+#endif /* FABRIC_MSG_H */
