@@ -19,7 +19,9 @@
  *	 64     n  data
  *
  * Fields that a type does not use are 0, and a message that breaks this, or has more or fewer descriptors or data than
- * its type allows, ends the connection. A negative status has neither data nor descriptors behind it.
+ * its type allows, ends the connection. A negative status has neither data nor descriptors behind it; a status that is
+ * not negative is 0 where the table does not say more. A request's token is 0 without RESUME, and RESUME is the only
+ * flag of a row that says "flags" and no more. A handle's resource is a wish; VMCI_INVALID_ID: vmcid chooses.
  *
  * Clients ask (REQUEST), vmcid replies (REPLY) in the order of the requests; a client may have FAB_PIPELINE requests
  * under way. The clients that own a whole context, devices, are also asked by vmcid (ASK) and answer (ANSWER).
@@ -28,7 +30,7 @@
  *	----		--------------------------------------		------------------------------------
  *	HELLO		size0 version, handle.context wish, flags,	size0 version, handle.context granted,
  *			token (with RESUME) [label]			flags granted, token
- *			{datagrams, events: both, or only with DEVICE}
+ *			{DEVICE: datagrams, events; else none}
  *	DG_CREATE	handle.resource wish, flags, token {sink}	handle, token
  *	DG_DESTROY	handle
  *	DG_SEND		[datagram, header included]			status: bytes sent
@@ -37,13 +39,14 @@
  *	BELL_CREATE	handle.resource wish, flags, token {eventfd}	handle, token
  *	BELL_DESTROY	handle
  *	BELL_OPEN	handle						{eventfd}
- *	QP_CREATE	handle wish, other.context peer, flags,		status: 4, handle, token
+ *	QP_CREATE	handle wish, other.context peer, flags (also	status: 4, handle, token
+ *			TRUSTED),
  *			size0 produce, size1 consume, token
  *			{memory, creator's eventfd, attacher's eventfd, attacher's life}
- *	QP_ATTACH	handle, other.context peer, flags,		status: 5, other.context creator
+ *	QP_ATTACH	handle, other.context peer, flags (TRUSTED),	status: 5, other.context creator, token
  *			size0 produce, size1 consume			{memory, creator's eventfd, attacher's eventfd, life}
- *	QP_HOLD		handle, other.context peer, flags, token,	(after a restart: I hold an end of this attached
- *			size0, size1					pair)
+ *	QP_HOLD		handle, other.context peer, flags (TRUSTED),	(after a restart: I hold an end of this attached
+ *			token, size0, size1				pair)
  *	QP_DETACH	handle						status: 0, or 3 when nobody is left
  *	SHM_CREATE	size0 bytes, handle.resource wish, flags,	handle, token
  *			token {memory}
@@ -51,19 +54,20 @@
  *	SHM_ATTACH	handle						size0 bytes, size1 offset, token {memory}
  *	SHM_HOLD	handle, size0, size1, token {memory}		(after a restart: I am attached to this region)
  *	SHM_DETACH	handle						status: 0, or 3
- *	NAME		flags, token [discovery request]		token [discovery reply] (VMCI SDK reference, 6.2)
- *	PRIV		handle resource, other client, flags ADD,	status: CHECK: 2 or an error
- *			REMOVE, REMOVE_ALL or CHECK, size0 allowed,
+ *	NAME		flags, token [discovery request]		token [discovery reply] (VMCI SDK reference, 6.2;
+ *									FAB_NAME_MAX)
+ *	PRIV		handle resource, other client, flags: one of	status: CHECK: 2 or an error
+ *			ADD, REMOVE, REMOVE_ALL, CHECK; size0 allowed,
  *			size1 denied (bit n: privilege n)
- *	GROUP_CREATE	flags, token					handle, token
+ *	GROUP_CREATE	flags, token, handle.resource (RESUME; else 0)	handle, token
  *	GROUP_DESTROY	handle
- *	GROUP_MEMBER	handle group, other member, flags ADD		status: ADD, REMOVE: 0; CHECK: 1 or 0
- *			(with ASSIGN), REMOVE or CHECK
+ *	GROUP_MEMBER	handle group, other member, flags: one of	status: ADD, REMOVE: 0; CHECK: 1 or 0
+ *			ADD (and ASSIGN), REMOVE, CHECK
  *	LIST		size0 first						size0 next (0: end) [text, a line per object]
  *
  *	type		ask: fields					answer: fields {descriptors}
- *	BELL_OPEN	handle						status {eventfd}
- *	QP_ATTACH	handle, other.context attacher, flags,		status: 5
+ *	BELL_OPEN	handle						{eventfd}
+ *	QP_ATTACH	handle, other.context attacher, flags (TRUSTED),	status: 5
  *			size0 produce, size1 consume (attacher's)	{memory, creator's eventfd, attacher's eventfd, life}
  *
  * A *sink* is one end of a SOCK_SEQPACKET socket pair that the client made; vmcid writes datagrams into it, each with
@@ -94,7 +98,8 @@
 #define FAB_MSG_MAX (FAB_HEADER_SIZE + FAB_DATA_MAX)
 #define FAB_FDS_MAX 4u
 #define FAB_TOKEN_SIZE 16u
-#define FAB_LABEL_MAX 64u	/* HELLO: the program's name, for the log */
+#define FAB_LABEL_MAX 64u	/* HELLO: the program's name, for the log; any bytes */
+#define FAB_NAME_MAX 300u	/* NAME: request and reply (VMCI SDK reference, 6.2) */
 #define FAB_PIPELINE 64u	/* requests of one client under way */
 #define FAB_LIFE_HELLO 4u
 
@@ -168,8 +173,15 @@ struct fab_msg {
 	unsigned n_fds;
 };
 
-/* fab_type_to_string() - "DG_SEND" */
+/* fab_type_to_string() - "DG_SEND"; "?" for a number that is none */
 const char *fab_type_to_string(enum fab_type type);
+
+/**
+ * fab_parse_why() - like fab_parse(), but says what is wrong
+ *
+ * Return: NULL, or a few words for the log
+ */
+const char *fab_parse_why(const uint8_t *buf, size_t len, unsigned n_fds, struct fab_msg *ret_msg);
 
 /**
  * fab_build() - encode the head of @msg: FAB_HEADER_SIZE bytes, which are followed by @msg->data
