@@ -54,8 +54,8 @@ struct rule {
 static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 	[FAB_HELLO] = {
 		/* A device also has descriptors: fab_check(). */
-		[FAB_REQUEST] = RULE(.fields = HANDLE_CONTEXT | SIZE0 | TOKEN, .flags = FAB_F_RESUME | FAB_F_DEVICE,
-				     .data_max = FAB_LABEL_MAX),
+		[FAB_REQUEST] = RULE(.fields = HANDLE_CONTEXT | SIZE0 | TOKEN,
+				     .flags = FAB_F_RESUME | FAB_F_DEVICE | FAB_F_RESTRICTED, .data_max = FAB_LABEL_MAX),
 		[FAB_REPLY] = RULE(.fields = HANDLE_CONTEXT | SIZE0 | TOKEN,
 				   .flags = FAB_F_RESUME | FAB_F_DEVICE | FAB_F_RESTRICTED | FAB_F_TRUSTED),
 	},
@@ -114,7 +114,7 @@ static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 		[FAB_REPLY] = RULE(.status = STATUS(VMCI_SUCCESS) | STATUS(VMCI_SUCCESS_LAST_DETACH)),
 	},
 	[FAB_SHM_CREATE] = {
-		[FAB_REQUEST] = RULE(.fields = HANDLE_RESOURCE | SIZE0 | TOKEN, .flags = FAB_F_RESUME, .fds = 1),
+		[FAB_REQUEST] = RULE(.fields = HANDLE_RESOURCE | SIZES | TOKEN, .flags = FAB_F_RESUME, .fds = 1),
 		[FAB_REPLY] = RULE(.fields = HANDLE | TOKEN),
 	},
 	[FAB_SHM_QUERY] = {

@@ -42,14 +42,14 @@
  *	QP_CREATE	handle wish, other.context peer, flags (also	status: 4, handle, token
  *			TRUSTED),
  *			size0 produce, size1 consume, token
- *			{memory, creator's eventfd, attacher's eventfd, attacher's life}
+ *			{memory, attacher's life}
  *	QP_ATTACH	handle, other.context peer, flags (TRUSTED),	status: 5, other.context creator, token
- *			size0 produce, size1 consume			{memory, creator's eventfd, attacher's eventfd, life}
+ *			size0 produce, size1 consume			{memory, life}
  *	QP_HOLD		handle, other.context peer, flags (TRUSTED),	(after a restart: I hold an end of this attached
  *			token, size0, size1				pair)
  *	QP_DETACH	handle						status: 0, or 3 when nobody is left
- *	SHM_CREATE	size0 bytes, handle.resource wish, flags,	handle, token
- *			token {memory}
+ *	SHM_CREATE	size0 bytes, size1 offset, handle.resource	handle, token
+ *			wish, flags, token {memory}
  *	SHM_QUERY	handle						size0 bytes
  *	SHM_ATTACH	handle						size0 bytes, size1 offset, token {memory}
  *	SHM_HOLD	handle, size0, size1, token {memory}		(after a restart: I am attached to this region)
@@ -68,7 +68,7 @@
  *	type		ask: fields					answer: fields {descriptors}
  *	BELL_OPEN	handle						{eventfd}
  *	QP_ATTACH	handle, other.context attacher, flags (TRUSTED),	status: 5
- *			size0 produce, size1 consume (attacher's)	{memory, creator's eventfd, attacher's eventfd, life}
+ *			size0 produce, size1 consume (attacher's)	{memory, life}
  *
  * A *sink* is one end of a SOCK_SEQPACKET socket pair that the client made; vmcid writes datagrams into it, each with
  * its header, and the client reads them from the other end. The client keeps a copy of the sink, so that the pair
@@ -141,7 +141,7 @@ enum fab_kind {
 
 #define FAB_F_RESUME 0x1u	/* the object was the client's before vmcid was started anew; the token proves it */
 #define FAB_F_DEVICE 0x2u	/* HELLO: the client owns a VM's whole context; only for those that vmcid started */
-#define FAB_F_RESTRICTED 0x4u	/* HELLO, reply: the context talks to trusted ones only */
+#define FAB_F_RESTRICTED 0x4u	/* HELLO: the context, if it is made, is to talk to trusted ones only; reply: it does */
 #define FAB_F_TRUSTED 0x8u	/* HELLO, reply: restricted ones may talk to it; QP_*: only with a trusted peer */
 #define FAB_F_OFF 0x10u		/* WATCH: no longer */
 #define FAB_F_ADD 0x20u
