@@ -95,15 +95,15 @@ static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 	},
 	[FAB_QP_CREATE] = {
 		[FAB_REQUEST] = RULE(.fields = HANDLE | OTHER_CONTEXT | SIZES | TOKEN,
-				     .flags = FAB_F_RESUME | FAB_F_TRUSTED, .fds = 4),
+				     .flags = FAB_F_RESUME | FAB_F_TRUSTED, .fds = 2),
 		[FAB_REPLY] = RULE(.fields = HANDLE | TOKEN, .status = STATUS(VMCI_SUCCESS_QUEUEPAIR_CREATE)),
 	},
 	[FAB_QP_ATTACH] = {
 		[FAB_REQUEST] = RULE(.fields = HANDLE | OTHER_CONTEXT | SIZES, .flags = FAB_F_TRUSTED),
 		[FAB_REPLY] = RULE(.fields = OTHER_CONTEXT | TOKEN,
-				   .status = STATUS(VMCI_SUCCESS_QUEUEPAIR_ATTACH), .fds = 4),
+				   .status = STATUS(VMCI_SUCCESS_QUEUEPAIR_ATTACH), .fds = 2),
 		[FAB_ASK] = RULE(.fields = HANDLE | OTHER_CONTEXT | SIZES, .flags = FAB_F_TRUSTED),
-		[FAB_ANSWER] = RULE(.status = STATUS(VMCI_SUCCESS_QUEUEPAIR_ATTACH), .fds = 4),
+		[FAB_ANSWER] = RULE(.status = STATUS(VMCI_SUCCESS_QUEUEPAIR_ATTACH), .fds = 2),
 	},
 	[FAB_QP_HOLD] = {
 		[FAB_REQUEST] = RULE(.fields = HANDLE | OTHER_CONTEXT | SIZES | TOKEN, .flags = FAB_F_TRUSTED),

@@ -74,8 +74,10 @@
  * its header, and the client reads them from the other end. The client keeps a copy of the sink, so that the pair
  * outlives vmcid, and hands it over again (RESUME) when there is a new vmcid.
  *
- * A *life* is one end of a SOCK_STREAM socket pair whose other end the creator of a queue pair holds: the attacher
- * writes FAB_LIFE_HELLO bytes (its context id) when it has mapped the memory; end of file means that the peer has gone.
+ * A *life* is one end of a SOCK_STREAM UNIX socket pair whose other end the creator of a queue pair holds: the attacher
+ * writes FAB_LIFE_HELLO bytes (its context id) when it has mapped the memory; every later byte, in either direction, is
+ * a wake-up, whatever its value (fabric/ring.h); end of file means that the peer has gone. A socket and no eventfd, because
+ * both ends share an eventfd's flags and its counter: write(2) to it could be made to wait, send(2) with MSG_DONTWAIT not.
  *
  * A *token* says that vmcid gave its bearer the object before: who resumes after a restart of vmcid shows it. It is a
  * keyed hash; vmcid remembers none of them.
