@@ -48,21 +48,26 @@ bool dev_can_dma(struct dev *dev)
 
 void dev_driver_reset(struct dev *dev)
 {
+	bool had_driver = dev->acked != 0;
+
 	dev->resetting = true;
 	dev->acked = 0;
 	dev_intr_clear(dev);
-	dev_bells_clear(&dev->bells);
+	dev_bells_reset(dev);
 	dev_pairs_reset(dev);
 	dev_inbox_clear(&dev->inbox);
 	dev_drain_clear(&dev->drain);
 	dev_outbox_clear(&dev->outbox);
 	dev->adopted = false;
+	dev->starved = false;
 	dev->fresh = false;
 	dev->page_shift = 12;
 	dev->out_high = 0;
 	dev->in_high = 0;
 	dev->result = 0;
 	memset(dev->said, 0, sizeof(dev->said));
+	if (had_driver && dev->ports.driver_gone)
+		dev->ports.driver_gone(dev->ports.ctx);
 	dev->resetting = false;
 }
 
@@ -233,10 +238,21 @@ int32_t dev_queue(struct dev *dev, const uint8_t *dg, size_t size)
 		dev_note(dev, DEV_NOTE_QUEUE_FULL, LOG_LEVEL_WARN,
 			 "queue to the guest is full (%u datagrams, %zu bytes)", dev->inbox.count,
 			 dev->inbox.bytes);
+		dev->starved = true;
 		return r;
 	}
 	dev_intr_raise(dev, VMCI_CAUSE_DATAGRAM);
 	return (int32_t)size;
+}
+
+void dev_taken(struct dev *dev)
+{
+	dev_pairs_flush(dev);
+	if (!dev->starved)
+		return;
+	dev->starved = false;
+	if (dev->ports.room)
+		dev->ports.room(dev->ports.ctx);
 }
 
 void dev_adopt(struct dev *dev)

@@ -43,7 +43,19 @@ struct dev_config {
 };
 
 /**
- * struct dev_ports - what a device asks of its surroundings; all must be there
+ * struct dev_far - the guest wants to attach to a queue pair of somebody outside of this device
+ * @peer:    whom the guest named, or VMCI_INVALID_ID
+ * @produce, @consume: sizes as the guest sees them
+ */
+struct dev_far {
+	struct vmci_handle handle;
+	uint32_t peer;
+	uint64_t produce;
+	uint64_t consume;
+};
+
+/**
+ * struct dev_ports - what a device asks of its surroundings; all must be there, but for those of the second part
  */
 struct dev_ports {
 	void *ctx;
@@ -69,7 +81,7 @@ struct dev_ports {
 	void (*intx)(void *ctx, bool level);
 
 	/*
-	 * The guest sent a datagram to another context than 0. @dg points to @size bytes, header included;
+	 * The guest sent a datagram to another context than 0 and its own. @dg points to @size bytes, header included;
 	 * its source is authentic (reference 4.5, transport reference 2.2), its sizes agree.
 	 * Return: what the guest reads as the result: @size, or a VMCI_ERROR_*
 	 */
@@ -98,6 +110,40 @@ struct dev_ports {
 	 * driver session and LIMIT_NOTES times between function resets, so a guest cannot flood a log.
 	 */
 	void (*log)(void *ctx, enum log_level level, const char *line);
+
+	/* --- The second part: each may be NULL ------------------------------------------------ */
+
+	/*
+	 * The guest has taken something out of its queue, or lost it, since dev_deliver() said NO_RESOURCES last: it may be
+	 * worth another attempt. Called once for each such time, however often it was refused.
+	 */
+	void (*room)(void *ctx);
+
+	/* A doorbell of the guest is no more: it was unlinked, or its driver has gone. */
+	void (*bell_gone)(void *ctx, struct vmci_handle handle);
+
+	/*
+	 * A driver session has ended: queue pairs and doorbells have gone already, each with its own call, and nothing that
+	 * was sent to that driver is for the next one. dev_deliver() says DST_UNREACHABLE.
+	 */
+	void (*driver_gone)(void *ctx);
+
+	/*
+	 * There are other contexts than the guest and the host, and they have queue pairs: the guest may name any context as
+	 * the peer of a pair that it creates, and dev_far_attach() takes the other end. If the guest asks for a pair that is
+	 * not known here and whose name is not of its own context, this port is asked, after all else was checked. If there
+	 * is such a pair, it attaches to it on the guest's behalf. NULL: there are none, and the two below are not called.
+	 *
+	 * Return: VMCI_SUCCESS_QUEUEPAIR_ATTACH, the owner of the far end (not NULL) and its context; VMCI_ERROR_NOT_FOUND: there is
+	 * no such pair; another VMCI_ERROR_*, which the guest gets
+	 */
+	int32_t (*far_find)(void *ctx, const struct dev_far *far, void **ret_owner, uint32_t *ret_context);
+
+	/* The guest is attached to what far_find() found, and has its memory: dev_qp_map() works from now on. */
+	void (*far_attached)(void *ctx, void *owner);
+
+	/* As qp_gone, for an owner from far_find() or dev_far_attach(). */
+	void (*far_gone)(void *ctx, void *owner);
 };
 
 /**
@@ -192,6 +238,9 @@ int32_t dev_deliver(struct dev *dev, const uint8_t *dg, size_t size);
  */
 int32_t dev_ring(struct dev *dev, struct vmci_handle handle);
 
+/* dev_has_bell() - did the guest link this doorbell? */
+bool dev_has_bell(const struct dev *dev, struct vmci_handle handle);
+
 /* dev_qp_room() - bytes of queue memory that the guest can still bring (reference, 7.6) */
 uint64_t dev_qp_room(const struct dev *dev);
 
@@ -217,6 +266,24 @@ int32_t dev_qp_create(struct dev *dev, uint64_t produce, uint64_t consume, void 
  */
 int32_t dev_qp_attach(struct dev *dev, struct vmci_handle handle, uint64_t produce, uint64_t consume,
 		      void *owner);
+
+/**
+ * dev_far_check() - could context @context attach to a queue pair that the guest created?
+ * @produce, @consume: that context's view of the sizes
+ *
+ * Return: VMCI_SUCCESS_QUEUEPAIR_ATTACH, or what dev_far_attach() would say
+ */
+int32_t dev_far_check(struct dev *dev, struct vmci_handle handle, uint32_t context, uint64_t produce,
+		      uint64_t consume);
+
+/**
+ * dev_far_attach() - context @context attaches to a queue pair that the guest created
+ *
+ * As dev_qp_attach(), for somebody outside of this device: dev_ports.far_gone tells @owner of the guest's end. What
+ * is said below of the host's end holds for such an end, too.
+ */
+int32_t dev_far_attach(struct dev *dev, struct vmci_handle handle, uint32_t context, uint64_t produce,
+		       uint64_t consume, void *owner);
 
 /**
  * dev_qp_map() - the host's view of a queue pair that has memory

@@ -276,7 +276,7 @@ void dev_dma_receive(struct dev *dev, uint32_t low)
 	dev_intr_raise(dev, VMCI_CAUSE_DMA_DATAGRAM);
 	if (r <= 0)
 		return;
-	dev_pairs_flush(dev);
+	dev_taken(dev);
 	if (dev->inbox.count)
 		dev_intr_raise(dev, VMCI_CAUSE_DATAGRAM);
 }

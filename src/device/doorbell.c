@@ -11,20 +11,30 @@
 #include "device/doorbell.h"
 
 #include <assert.h>
-#include <string.h>
 
 #include "device/priv.h"
 
 static_assert(LIMIT_DOORBELLS < UINT16_MAX, "slot + 1 fits");
 
-void dev_bells_clear(struct dev_bells *bells)
+static void tell_gone(struct dev *dev, struct vmci_handle handle)
 {
+	if (dev->ports.bell_gone)
+		dev->ports.bell_gone(dev->ports.ctx, handle);
+}
+
+void dev_bells_reset(struct dev *dev)
+{
+	struct dev_bells *bells = &dev->bells;
+
+	for (unsigned i = 0; i < BELL_BUCKETS && bells->count; i++)
+		for (uint16_t *link = &bells->bucket[i], id; (id = *link); bells->count--) {
+			*link = bells->slot[id - 1].next;
+			tell_gone(dev, bells->slot[id - 1].handle);
+		}
 	bells->bitmap = 0;
 	bells->has_bitmap = false;
-	bells->count = 0;
 	bells->used = 0;
 	bells->free = 0;
-	memset(bells->bucket, 0, sizeof(bells->bucket));
 }
 
 int32_t dev_bells_set_bitmap(struct dev *dev, uint32_t g_ppn)
@@ -44,17 +54,17 @@ int32_t dev_bells_set_bitmap(struct dev *dev, uint32_t g_ppn)
 	return VMCI_SUCCESS;
 }
 
-static uint16_t *bucket_of(struct dev_bells *bells, struct vmci_handle handle)
+static unsigned hash_of(struct vmci_handle handle)
 {
 	uint32_t hash = (handle.resource ^ handle.context * 31) * UINT32_C(0x9e3779b1);
 
-	return &bells->bucket[hash >> 16 & (BELL_BUCKETS - 1)];
+	return hash >> 16 & (BELL_BUCKETS - 1);
 }
 
 /* The link that points to @handle's slot, or the 0 at the end of its bucket. */
 static uint16_t *find(struct dev_bells *bells, struct vmci_handle handle)
 {
-	uint16_t *link = bucket_of(bells, handle);
+	uint16_t *link = &bells->bucket[hash_of(handle)];
 
 	while (*link && !handle_is_equal(bells->slot[*link - 1].handle, handle))
 		link = &bells->slot[*link - 1].next;
@@ -103,7 +113,18 @@ int32_t dev_bells_unlink(struct dev *dev, struct vmci_handle handle)
 	bells->slot[id - 1].next = bells->free;
 	bells->free = id;
 	bells->count--;
+	tell_gone(dev, handle);
 	return VMCI_SUCCESS;
+}
+
+bool dev_has_bell(const struct dev *dev, struct vmci_handle handle)
+{
+	const struct dev_bells *bells = &dev->bells;
+	uint16_t id = bells->bucket[hash_of(handle)];
+
+	while (id && !handle_is_equal(bells->slot[id - 1].handle, handle))
+		id = bells->slot[id - 1].next;
+	return id != 0;
 }
 
 int32_t dev_ring(struct dev *dev, struct vmci_handle handle)

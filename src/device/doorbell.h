@@ -26,7 +26,7 @@ struct dev_bell {
 };
 
 /**
- * struct dev_bells - all of them; to be initialised by dev_bells_clear()
+ * struct dev_bells - all of them; all zeroes is none
  * @bitmap:     guest address of the bitmap
  * @has_bitmap: it is set
  * @count:      doorbells linked
@@ -44,8 +44,8 @@ struct dev_bells {
 	struct dev_bell slot[LIMIT_DOORBELLS];
 };
 
-/* dev_bells_clear() - no bitmap, no doorbells */
-void dev_bells_clear(struct dev_bells *bells);
+/* dev_bells_reset() - no bitmap, no doorbells any more */
+void dev_bells_reset(struct dev *dev);
 
 /* dev_bells_set_bitmap() - hypercall SET_NOTIFY_BITMAP. Return: VMCI_SUCCESS, or VMCI_ERROR_* */
 int32_t dev_bells_set_bitmap(struct dev *dev, uint32_t g_ppn);

@@ -12,6 +12,10 @@
  * because the guest frees them next. The entry stays in its table during the call, so the port may use any
  * function of the host's side.
  *
+ * The host's end may be *far*: it belongs to another context, and whoever takes it is a go-between (dev_far_attach()
+ * for pairs that the guest made, the far_find port for those that the guest wants to attach to). For the device that
+ * is the same, but for the ports that tell of the guest's moves, and for the context in the guest's events.
+ *
  * When the host leaves, the guest is told by an event and keeps the entry until it leaves, too. An
  * event that does not fit into the guest's queue is remembered in the entry and sent when there is
  * room: streams depend on it.
@@ -41,6 +45,8 @@
  * @page_shift: of @pages
  * @pages:   the memory, NULL in state HOST
  * @owner:   the host's end, in states HOST, BOTH and GOING
+ * @far:     that end belongs to another context
+ * @other:   context of that end
  * @owed:    events that the guest has not got yet: OWED_*
  * @owed_next, @owed_prev: in the list of those
  */
@@ -54,6 +60,8 @@ struct dev_pair {
 	unsigned page_shift;
 	struct mem_pages *pages;
 	void *owner;
+	bool far;
+	uint32_t other;
 	unsigned owed;
 	struct dev_pair *owed_next;
 	struct dev_pair *owed_prev;
@@ -101,6 +109,7 @@ static struct dev_pair *add(struct dev *dev, struct vmci_handle handle, enum dev
 		return NULL;
 	pair->handle = handle;
 	pair->state = state;
+	pair->other = VMCI_CID_HOST;
 	pair->next = *bucket;
 	*bucket = pair;
 	dev->pairs.count++;
@@ -147,7 +156,7 @@ static void del(struct dev *dev, struct dev_pair *pair)
 
 static bool tell(struct dev *dev, const struct dev_pair *pair, uint32_t event)
 {
-	const struct event e = { .id = event, .context = VMCI_CID_HOST, .handle = pair->handle };
+	const struct event e = { .id = event, .context = pair->other, .handle = pair->handle };
 	uint8_t buf[EVENT_MAX_SIZE];
 	size_t size = event_build(buf, dev->config.cid, &e);
 
@@ -272,7 +281,7 @@ static int32_t create(struct dev *dev, const struct hc_qp_alloc *alloc)
 		return VMCI_ERROR_NOT_FOUND;
 	if (alloc->handle.context != dev->config.cid && alloc->handle.context != alloc->peer)
 		return VMCI_ERROR_NO_ACCESS;
-	if (alloc->peer > VMCI_CID_HOST && alloc->peer != VMCI_INVALID_ID)
+	if (alloc->peer > VMCI_CID_HOST && alloc->peer != VMCI_INVALID_ID && !dev->ports.far_find)
 		return VMCI_ERROR_DST_UNREACHABLE;
 	if (dev->pairs.count >= LIMIT_QUEUE_PAIRS)
 		return VMCI_ERROR_NO_RESOURCES;
@@ -306,9 +315,47 @@ static int32_t attach(struct dev *dev, struct dev_pair *pair, const struct hc_qp
 	return VMCI_SUCCESS_QUEUEPAIR_ATTACH;
 }
 
+/*
+ * Attach to a pair that another context may have made. Memory comes first, although reference 7.4 has it last: who has
+ * attached elsewhere can only leave again, and then the pair is lost for everybody.
+ */
+static int32_t attach_far(struct dev *dev, const struct hc_qp_alloc *alloc)
+{
+	const struct dev_far far = {
+		.handle = alloc->handle,
+		.peer = alloc->peer,
+		.produce = alloc->produce,
+		.consume = alloc->consume,
+	};
+	struct dev_pair *pair;
+	uint32_t context;
+	void *owner;
+	int32_t r;
+
+	if (dev->pairs.count >= LIMIT_QUEUE_PAIRS)
+		return VMCI_ERROR_NO_RESOURCES;
+	pair = add(dev, alloc->handle, DEV_PAIR_HOST);
+	if (!pair)
+		return VMCI_ERROR_NO_MEM;
+	r = give_memory(dev, pair, alloc);
+	if (!r)
+		r = dev->ports.far_find(dev->ports.ctx, &far, &owner, &context);
+	if (r < 0) {
+		del(dev, pair);
+		return r;
+	}
+	pair->owner = owner;
+	pair->far = true;
+	pair->other = context;
+	pair->state = DEV_PAIR_BOTH;
+	dev->ports.far_attached(dev->ports.ctx, owner);
+	return VMCI_SUCCESS_QUEUEPAIR_ATTACH;
+}
+
 int32_t dev_pairs_alloc(struct dev *dev, const struct hc_qp_alloc *g_alloc)
 {
 	struct dev_pair *pair;
+	int32_t r;
 
 	if (!dev_can_dma(dev))
 		return VMCI_ERROR_UNAVAILABLE;
@@ -317,6 +364,10 @@ int32_t dev_pairs_alloc(struct dev *dev, const struct hc_qp_alloc *g_alloc)
 	if (!is_wellformed(dev, g_alloc))
 		return VMCI_ERROR_INVALID_ARGS;
 	pair = find(dev, g_alloc->handle);
+	if (!pair && dev->ports.far_find && g_alloc->handle.context != dev->config.cid) {
+		r = attach_far(dev, g_alloc);
+		return r == VMCI_ERROR_NOT_FOUND ? create(dev, g_alloc) : r;
+	}
 	if (!pair)
 		return create(dev, g_alloc);
 	if (has_guest(pair))
@@ -329,7 +380,10 @@ static void leave(struct dev *dev, struct dev_pair *pair)
 {
 	if (pair->state == DEV_PAIR_HOST || pair->state == DEV_PAIR_BOTH) {
 		pair->state = DEV_PAIR_GOING;
-		dev->ports.qp_gone(dev->ports.ctx, pair->owner);
+		if (pair->far)
+			dev->ports.far_gone(dev->ports.ctx, pair->owner);
+		else
+			dev->ports.qp_gone(dev->ports.ctx, pair->owner);
 	}
 	del(dev, pair);
 }
@@ -396,26 +450,56 @@ int32_t dev_qp_create(struct dev *dev, uint64_t produce, uint64_t consume, void 
 	return VMCI_SUCCESS_QUEUEPAIR_CREATE;
 }
 
-int32_t dev_qp_attach(struct dev *dev, struct vmci_handle handle, uint64_t produce, uint64_t consume,
-		      void *owner)
+/* May context @context attach to @pair, which may be NULL? */
+static int32_t check_attach(struct dev *dev, const struct dev_pair *pair, uint32_t context, uint64_t produce,
+			    uint64_t consume)
 {
-	struct dev_pair *pair = find(dev, handle);
-
 	if (!pair)
 		return VMCI_ERROR_NOT_FOUND;
 	if (pair->state != DEV_PAIR_GUEST || dev->resetting) {
 		dev_note(dev, DEV_NOTE_PAIR, LOG_LEVEL_DEBUG, "queue pair %u:%u is not free for the host: %s",
-			 handle.context, handle.resource, dev_pair_state_to_string(pair->state));
+			 pair->handle.context, pair->handle.resource, dev_pair_state_to_string(pair->state));
 		return VMCI_ERROR_UNAVAILABLE;
 	}
-	if (pair->peer != VMCI_CID_HOST && pair->peer != VMCI_INVALID_ID)
+	if (pair->peer != context && pair->peer != VMCI_INVALID_ID)
 		return VMCI_ERROR_NO_ACCESS;
 	if (produce != pair->consume || consume != pair->produce)
 		return VMCI_ERROR_QUEUEPAIR_MISMATCH;
+	return VMCI_SUCCESS_QUEUEPAIR_ATTACH;
+}
+
+static int32_t attach_end(struct dev *dev, struct vmci_handle handle, uint32_t context, uint64_t produce,
+			  uint64_t consume, bool far, void *owner)
+{
+	struct dev_pair *pair = find(dev, handle);
+	int32_t r = check_attach(dev, pair, context, produce, consume);
+
+	if (r < 0)
+		return r;
 	pair->owner = owner;
+	pair->far = far;
+	pair->other = context;
 	pair->state = DEV_PAIR_BOTH;
 	owe(dev, pair, OWED_ATTACH);
-	return VMCI_SUCCESS_QUEUEPAIR_ATTACH;
+	return r;
+}
+
+int32_t dev_qp_attach(struct dev *dev, struct vmci_handle handle, uint64_t produce, uint64_t consume,
+		      void *owner)
+{
+	return attach_end(dev, handle, VMCI_CID_HOST, produce, consume, false, owner);
+}
+
+int32_t dev_far_check(struct dev *dev, struct vmci_handle handle, uint32_t context, uint64_t produce,
+		      uint64_t consume)
+{
+	return check_attach(dev, find(dev, handle), context, produce, consume);
+}
+
+int32_t dev_far_attach(struct dev *dev, struct vmci_handle handle, uint32_t context, uint64_t produce,
+		       uint64_t consume, void *owner)
+{
+	return attach_end(dev, handle, context, produce, consume, true, owner);
 }
 
 int32_t dev_qp_map(struct dev *dev, struct vmci_handle handle, struct qp *ret_qp)

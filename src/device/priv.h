@@ -58,6 +58,7 @@ struct dev_intr {
  * @acked:      capabilities that the driver uses; 0: no driver session
  * @resetting:  a reset is under way: the host's side gets nothing new
  * @adopted:    the driver has queue pairs that are not known here
+ * @starved:    something did not fit into the inbox since the room port was called last
  * @fresh:      no DMA send has been seen since CAPS was written
  * @page_shift: log2 of the guest's page size
  * @out_high, @in_high: latched upper halves of the DMA addresses
@@ -72,6 +73,7 @@ struct dev {
 	uint32_t acked;
 	bool resetting;
 	bool adopted;
+	bool starved;
 	bool fresh;
 	unsigned page_shift;
 	uint32_t out_high;
@@ -100,6 +102,9 @@ void dev_driver_reset(struct dev *dev);
 
 /* dev_queue() - put a datagram into the inbox and interrupt; no checks. Return: @size, or VMCI_ERROR_* */
 int32_t dev_queue(struct dev *dev, const uint8_t *dg, size_t size);
+
+/* dev_taken() - the guest has taken datagrams: those who wait for room get it */
+void dev_taken(struct dev *dev);
 
 /* dev_can_dma() - is bus mastering on? Says so once if not */
 bool dev_can_dma(struct dev *dev);

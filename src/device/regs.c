@@ -25,7 +25,7 @@
 /* A drain of the ports has ended. */
 static void drain_ended(struct dev *dev)
 {
-	dev_pairs_flush(dev);
+	dev_taken(dev);
 	if (dev->inbox.count)
 		dev_intr_raise(dev, VMCI_CAUSE_DATAGRAM);
 }

@@ -36,8 +36,6 @@ int64_t dev_send(struct dev *dev, uint8_t *dg, size_t size)
 		return dev_call(dev, h.dst.resource, dg, size);
 	if (h.dst.context == VMCI_INVALID_ID)
 		return VMCI_ERROR_INVALID_ARGS;
-	if (h.dst.context == VMCI_CID_WELL_KNOWN)
-		return VMCI_ERROR_DST_UNREACHABLE;
 	if (h.dst.context == dev->config.cid)
 		return dev_deliver(dev, dg, size);
 	return dev->ports.datagram(dev->ports.ctx, dg, size);

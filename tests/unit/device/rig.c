@@ -196,6 +196,73 @@ static void port_qp_gone(void *ctx, void *owner)
 		rig->on_gone(rig, owner);
 }
 
+static void port_room(void *ctx)
+{
+	struct rig *rig = ctx;
+
+	rig->rooms++;
+	if (rig->on_room)
+		rig->on_room(rig);
+}
+
+static void port_bell_gone(void *ctx, struct vmci_handle handle)
+{
+	struct rig *rig = ctx;
+
+	assert_false(dev_has_bell(rig->dev, handle));
+	rig->bells_gone++;
+	rig->bell_gone = handle;
+	if (rig->on_bell_gone)
+		rig->on_bell_gone(rig, handle);
+}
+
+static void port_driver_gone(void *ctx)
+{
+	struct rig *rig = ctx;
+
+	assert_int_equal(rig->dev->pairs.count, 0);
+	assert_int_equal(rig->dev->bells.count, 0);
+	assert_int_equal(rig->dev->inbox.count, 0);
+	rig->drivers_gone++;
+	if (rig->on_driver_gone)
+		rig->on_driver_gone(rig);
+}
+
+static int32_t port_far_find(void *ctx, const struct dev_far *far, void **ret_owner, uint32_t *ret_context)
+{
+	struct rig *rig = ctx;
+
+	rig->finds++;
+	rig->find = *far;
+	rig->pages_at_find = rig->pages_taken;
+	if (rig->find_result < 0)
+		return rig->find_result;
+	*ret_owner = &rig->find;
+	*ret_context = rig->find_context;
+	return VMCI_SUCCESS_QUEUEPAIR_ATTACH;
+}
+
+static void port_far_attached(void *ctx, void *owner)
+{
+	struct rig *rig = ctx;
+	struct qp qp;
+
+	rig->far_attached++;
+	rig->owner = owner;
+	assert_int_equal(dev_qp_map(rig->dev, rig->find.handle, &qp), VMCI_SUCCESS);
+}
+
+static void port_far_gone(void *ctx, void *owner)
+{
+	struct rig *rig = ctx;
+
+	rig->far_gone++;
+	rig->owner = owner;
+	rig->pages_at_gone = rig->pages_taken;
+	if (rig->on_gone)
+		rig->on_gone(rig, owner);
+}
+
 static void port_log(void *ctx, enum log_level level, const char *line)
 {
 	struct rig *rig = ctx;
@@ -210,7 +277,7 @@ static void port_log(void *ctx, enum log_level level, const char *line)
 
 /* --- Making one ------------------------------------------------------------------------------ */
 
-struct rig *rig_new(const struct dev_config *config)
+static struct rig *make(const struct dev_config *config, bool far)
 {
 	struct rig *rig = calloc(1, sizeof(*rig));
 	struct dev_ports ports = {
@@ -223,6 +290,12 @@ struct rig *rig_new(const struct dev_config *config)
 		.qp_attached = port_qp_attached,
 		.qp_gone = port_qp_gone,
 		.log = port_log,
+		.room = port_room,
+		.bell_gone = port_bell_gone,
+		.driver_gone = port_driver_gone,
+		.far_find = far ? port_far_find : NULL,
+		.far_attached = far ? port_far_attached : NULL,
+		.far_gone = far ? port_far_gone : NULL,
 	};
 
 	assert_non_null(rig);
@@ -231,10 +304,18 @@ struct rig *rig_new(const struct dev_config *config)
 	return rig;
 }
 
+struct rig *rig_new(const struct dev_config *config)
+{
+	return make(config, false);
+}
+
 void rig_free(struct rig *rig)
 {
 	check_books(rig);
 	rig->on_gone = NULL;
+	rig->on_room = NULL;
+	rig->on_bell_gone = NULL;
+	rig->on_driver_gone = NULL;
 	rig->dev = dev_free(rig->dev);
 	assert_null(rig->dev);
 	assert_int_equal(rig->taken, 0);
@@ -272,6 +353,18 @@ int setup_mmio(void **state)
 int setup_ports(void **state)
 {
 	*state = rig_open_ports();
+	return 0;
+}
+
+int setup_far(void **state)
+{
+	const struct dev_config config = { .cid = CID };
+	struct rig *rig = make(&config, true);
+
+	rig->mmio = true;
+	rig->find_context = 2;
+	rig_probe(rig);
+	*state = rig;
 	return 0;
 }
 

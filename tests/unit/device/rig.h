@@ -68,6 +68,22 @@ struct rig {
 	void *owner;		/* of the last attached or gone */
 	size_t pages_at_gone;
 	void (*on_gone)(struct rig *rig, void *owner);
+	unsigned rooms;
+	void (*on_room)(struct rig *rig);
+	unsigned bells_gone;
+	struct vmci_handle bell_gone;
+	void (*on_bell_gone)(struct rig *rig, struct vmci_handle handle);
+	unsigned drivers_gone;
+	void (*on_driver_gone)(struct rig *rig);
+
+	/* Far queue pairs: rigs of setup_far() only. */
+	unsigned finds;
+	struct dev_far find;
+	int32_t find_result;	/* what far_find says */
+	uint32_t find_context;
+	size_t pages_at_find;
+	unsigned far_attached;
+	unsigned far_gone;
 	unsigned lines;
 	char line[256];		/* the last */
 	char text[8192];	/* all, as far as they fit */
@@ -87,6 +103,7 @@ struct rig *rig_open_ports(void);
 int setup_mmio(void **state);
 int setup_ports(void **state);
 int setup_blank(void **state);	/* no driver yet, @mmio is set */
+int setup_far(void **state);	/* over MMIO, with other contexts around */
 int teardown(void **state);
 
 /* 32-bit register access on the rig's path; bytes through the ports. */
