@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Membership of a guest that has the in-box driver and no broker: datagrams and names, over AF_VSOCK datagram sockets.
+ * VMCI SDK reference, 10.3; socket reference, 11.
+ *
+ * What the rest of libvmci does with it:
+ *
+ *	vmci_open()		no broker listens at the default places, and @cid is VMCI_CID_HOST or VMCI_INVALID_ID: guest_open(),
+ *				before a broker of one's own is started. DEVICE_NOT_FOUND means: not in such a guest, go on.
+ *	vmci_cid()		guest_cid()
+ *	vmci_dgram_open()	the endpoint's descriptor is guest_socket()
+ *	vmci_dgram_send()	guest_send() on it
+ *	vmci_dgram_recv()	guest_recv() on it, under the endpoint's lock; waiting and closing as with any endpoint
+ *	vmci_name_*()		guest_name()
+ *	all else		VMCI_ERROR_UNAVAILABLE: lib_call() says it for all
+ *
+ * Nothing here opens an AF_VSOCK socket unless a VMCI device is there with the driver bound to it: on a machine without
+ * one, AF_VSOCK belongs to somebody else. That is looked up anew for each socket.
+ */
+#ifndef LIB_GUEST_H
+#define LIB_GUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "proto/discovery.h"
+
+struct guest;
+
+/* Where the kernel lists its PCI devices. */
+#define GUEST_PCI_DEVICES "/sys/bus/pci/devices"
+
+/**
+ * struct guest_ports - the kernel's side of it; tests have one of their own
+ * @pci_devices: the folder in which the device is looked for
+ * @cid:  the machine's own context id. 0 or a negative errno
+ * @bind: a datagram socket, non-blocking and close-on-exec, bound to @port or, with VMCI_PORT_ANY, to one that the kernel
+ *	  chooses. A descriptor or a negative errno
+ * @send: one datagram. Bytes, or a negative errno
+ * @recv: one datagram, or what fits into @size; @flags are recvmsg()'s, and whether it was cut goes to @ret_cut. Bytes, or
+ *	  a negative errno
+ */
+struct guest_ports {
+	const char *pci_devices;
+	int (*cid)(uint32_t *ret_cid);
+	int (*bind)(uint32_t port, uint32_t *ret_port);
+	ssize_t (*send)(int fd, struct vmci_handle dst, const void *data, size_t size);
+	ssize_t (*recv)(int fd, void *buf, size_t size, int flags, struct vmci_handle *ret_src, bool *ret_cut);
+};
+
+/* guest_vsock - the real one: AF_VSOCK */
+extern const struct guest_ports guest_vsock;
+
+/* guest_is_here() - is there a VMCI device among @pci_devices, with the driver vmw_vmci bound to it? */
+bool guest_is_here(const char *pci_devices);
+
+/**
+ * guest_open() - become a member of the guest's own context
+ * @ports: &guest_vsock
+ *
+ * Return: 0; VMCI_ERROR_DEVICE_NOT_FOUND: no such device, or no driver, or no sockets over it (lib_fail() says which);
+ * VMCI_ERROR_NO_MEM
+ */
+int guest_open(const struct guest_ports *ports, struct guest **ret_guest);
+
+/* guest_close() - nobody is in guest_name() any more. Sockets stay open: they are their callers'. NULL is fine. */
+struct guest *guest_close(struct guest *guest);
+
+uint32_t guest_cid(const struct guest *guest);
+
+/**
+ * guest_socket() - make an endpoint; any thread
+ * @rid: VMCI_INVALID_ID to have one chosen
+ *
+ * Return: a descriptor, the caller's, readable while datagrams wait; VMCI_ERROR_ALREADY_EXISTS; VMCI_ERROR_NO_ACCESS: below 1024
+ * without privilege; VMCI_ERROR_INVALID_ARGS: 0 and 1, which are the driver's; VMCI_ERROR_NO_RESOURCES;
+ * VMCI_ERROR_UNAVAILABLE: the device has gone
+ */
+int guest_socket(struct guest *guest, uint32_t rid, uint32_t *ret_rid);
+
+/* guest_send() - as vmci_dgram_send(); any thread, never waits. An unknown context is VMCI_ERROR_DST_UNREACHABLE. */
+int guest_send(struct guest *guest, int fd, struct vmci_handle dst, const void *data, size_t size);
+
+/**
+ * guest_recv() - as vmci_dgram_recv(), but never waits; one thread at a time for each socket
+ *
+ * Return: bytes; VMCI_ERROR_WOULD_BLOCK; VMCI_ERROR_NO_MEM: the datagram stays in the queue; VMCI_ERROR_UNAVAILABLE
+ */
+int guest_recv(struct guest *guest, int fd, void *buf, size_t size, struct vmci_handle *ret_src);
+
+/**
+ * guest_name() - ask the discovery service at {1, 1}, again and again until it answers; any thread
+ * @handle: register: what to name; lookup: where the answer goes; else NULL
+ *
+ * Datagrams get lost, answers too: a request that was carried out, but whose answer was lost, still succeeds.
+ * Return: the service's code; VMCI_ERROR_UNAVAILABLE: no answer in LIB_CALL_MS; VMCI_ERROR_DST_UNREACHABLE: a host
+ * without the service; VMCI_ERROR_INVALID_ARGS: the name is empty, or longer than 255 bytes
+ */
+int guest_name(struct guest *guest, enum discovery_action action, const char *name, struct vmci_handle *handle);
+
+#endif /* LIB_GUEST_H */
