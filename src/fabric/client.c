@@ -22,6 +22,7 @@
 #include "fabric/client.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -250,6 +251,8 @@ static int send_request(struct fab_client *client, const struct fab_msg *request
 			continue;
 		}
 		r = fab_send(client->fd, request);
+		if (r == -EBADF && fcntl(client->fd, F_GETFD) < 0)
+			return end(client);
 		if (r == -EPIPE || r == -ECONNRESET || r == -ENOTCONN || r == -ENOTSOCK)
 			return end(client);
 		if (r != -EAGAIN)

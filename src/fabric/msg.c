@@ -55,7 +55,8 @@ static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 	[FAB_HELLO] = {
 		/* A device also has descriptors: fab_check(). */
 		[FAB_REQUEST] = RULE(.fields = HANDLE_CONTEXT | SIZE0 | TOKEN,
-				     .flags = FAB_F_RESUME | FAB_F_DEVICE | FAB_F_RESTRICTED, .data_max = FAB_LABEL_MAX),
+				     .flags = FAB_F_RESUME | FAB_F_DEVICE | FAB_F_RESTRICTED,
+				     .data_max = FAB_LABEL_MAX),
 		[FAB_REPLY] = RULE(.fields = HANDLE_CONTEXT | SIZE0 | TOKEN,
 				   .flags = FAB_F_RESUME | FAB_F_DEVICE | FAB_F_RESTRICTED | FAB_F_TRUSTED),
 	},
