@@ -8,7 +8,7 @@
  * were given up when their time was over, and their replies are dropped, with the descriptors.
  *
  * Questions may come at any time. They carry neither data nor descriptors, so a few words of each are kept in a ring
- * until fab_client_next() fetches them.
+ * until fab_client_next() fetches them; while a call waits, they may be given to somebody at once (fab_client_on_ask()).
  *
  * Everything else that vmcid could say breaks the protocol, and ends the connection: a reply to nothing, one of
  * another type, a request, an answer, more questions than there is room for. The socket is then shut down, so that
@@ -35,6 +35,7 @@
  * @first, @next:  serials that wait for a reply; they wrap around
  * @types:         of these, at their serial modulo FAB_PIPELINE
  * @asks:          questions that nobody has fetched, @n_asks from @first_ask on, around the end
+ * @on_ask:        who is given those that arrive while @is_calling, with @ask_ctx; or NULL
  * @current:       which buffer is received into; the other one has the last reply
  */
 struct fab_client {
@@ -46,6 +47,9 @@ struct fab_client {
 	struct fab_msg asks[FAB_PIPELINE];
 	unsigned first_ask;
 	unsigned n_asks;
+	void (*on_ask)(void *ctx, const struct fab_msg *ask);
+	void *ask_ctx;
+	_Bool is_calling;
 	unsigned current;
 	uint8_t buf[2][FAB_MSG_MAX];
 };
@@ -62,6 +66,9 @@ int fab_client_new(int fd, struct fab_client **ret_client)
 	client->is_alive = fd >= 0;
 	client->first = client->next = 1;
 	client->first_ask = client->n_asks = 0;
+	client->on_ask = NULL;
+	client->ask_ctx = NULL;
+	client->is_calling = 0;
 	client->current = 0;
 	*ret_client = client;
 	return 0;
@@ -83,6 +90,12 @@ int fab_client_fd(const struct fab_client *client)
 _Bool fab_client_is_alive(const struct fab_client *client)
 {
 	return client->is_alive;
+}
+
+void fab_client_on_ask(struct fab_client *client, void (*ask)(void *ctx, const struct fab_msg *ask), void *ctx)
+{
+	client->on_ask = ask;
+	client->ask_ctx = ctx;
 }
 
 /**
@@ -161,6 +174,10 @@ static unsigned waiting(const struct fab_client *client)
  */
 static int take_ask(struct fab_client *client, const struct fab_msg *ask)
 {
+	if (client->is_calling && client->on_ask) {
+		client->on_ask(client->ask_ctx, ask);
+		return client->is_alive ? 0 : -ECONNRESET;
+	}
 	if (client->n_asks == FAB_PIPELINE)
 		return end(client);
 	client->asks[(client->first_ask + client->n_asks++) % FAB_PIPELINE] = *ask;
@@ -261,7 +278,7 @@ static int send_request(struct fab_client *client, const struct fab_msg *request
 	}
 }
 
-int fab_client_call(struct fab_client *client, struct fab_msg *request, int timeout_ms, struct fab_msg *ret_reply)
+static int call(struct fab_client *client, struct fab_msg *request, int timeout_ms, struct fab_msg *ret_reply)
 {
 	struct deadline deadline = deadline_in(timeout_ms);
 	struct fab_msg reply;
@@ -292,6 +309,16 @@ int fab_client_call(struct fab_client *client, struct fab_msg *request, int time
 	client->current ^= 1;
 	*ret_reply = reply;
 	return 0;
+}
+
+int fab_client_call(struct fab_client *client, struct fab_msg *request, int timeout_ms, struct fab_msg *ret_reply)
+{
+	int r;
+
+	client->is_calling = 1;
+	r = call(client, request, timeout_ms, ret_reply);
+	client->is_calling = 0;
+	return r;
 }
 
 /* --- Questions --------------------------------------------------------------------------------------------- */

@@ -38,12 +38,20 @@ int fab_client_fd(const struct fab_client *client);
 _Bool fab_client_is_alive(const struct fab_client *client);
 
 /**
+ * fab_client_on_ask() - let questions that arrive during a fab_client_call() be answered at once, instead of kept
+ * @ask: may call fab_client_answer(), and nothing else of this file
+ *
+ * Two devices whose guests ask for each other's doorbell at the same moment would wait for each other otherwise.
+ */
+void fab_client_on_ask(struct fab_client *client, void (*ask)(void *ctx, const struct fab_msg *ask), void *ctx);
+
+/**
  * fab_client_call() - send @request, and wait for its reply
  * @request:    its serial is set here, its kind is FAB_REQUEST; its descriptors stay the caller's
  * @timeout_ms: bound for sending and waiting together; negative: none
  * @ret_reply:  @data lies in @client until the next call; descriptors are the caller's (fab_drop() for what is left)
  *
- * Questions that arrive meanwhile are kept (FAB_PIPELINE of them; more end the connection).
+ * Questions that arrive meanwhile are kept (FAB_PIPELINE of them; more end the connection), or see fab_client_on_ask().
  * Not ended by a signal.
  * Return: 0: there is a reply, look at its status; -ETIMEDOUT: its reply will be thrown away when it comes;
  * -ECONNRESET: the connection has ended before the request was sent; -EPIPE: after it was sent, so that it may have

@@ -482,6 +482,39 @@ static void test_questions_during_a_call(void **state)
 	assert_int_equal(fab_client_next(b->client, &question), -EAGAIN);
 }
 
+/* Answers what it is asked; the vmcid of the test hears it before the reply that is waited for. */
+static void answer_at_once(void *ctx, const struct fab_msg *question)
+{
+	struct bench *b = ctx;
+	struct fab_msg answer = { .type = question->type, .serial = question->serial, .status = VMCI_ERROR_NOT_FOUND };
+
+	assert_int_equal(fab_client_answer(b->client, &answer), 0);
+}
+
+static void test_questions_during_a_call_can_be_answered_at_once(void **state)
+{
+	struct bench *b = *state;
+	struct fab_msg msg;
+
+	fab_client_on_ask(b->client, answer_at_once, b);
+	ask(b, 7);
+	ask(b, 8);
+	reply(b, FAB_LIST, 1, 0);
+	ask(b, 9);
+	assert_int_equal(call(b, FAB_LIST, LONG_MS, &msg), 0);
+	assert_int_equal(heard(b).kind, FAB_REQUEST);
+	assert_int_equal(heard(b).serial, 7);
+	msg = heard(b);
+	assert_int_equal(msg.kind, FAB_ANSWER);
+	assert_int_equal(msg.serial, 8);
+
+	/* Outside of calls nothing is answered by itself. */
+	assert_int_equal(fab_client_next(b->client, &msg), 0);
+	assert_int_equal(msg.serial, 9);
+	assert_int_equal(fab_client_next(b->client, &msg), -EAGAIN);
+	assert_int_equal(fab_recv(b->vmcid, b->buf, &msg), -EAGAIN);
+}
+
 static void test_so_many_questions(void **state)
 {
 	struct bench *b = *state;
@@ -731,6 +764,7 @@ int main(void)
 		CASE(test_a_reply_before_the_end_counts),
 		CASE(test_no_connection),
 		CASE(test_questions_during_a_call),
+		CASE(test_questions_during_a_call_can_be_answered_at_once),
 		CASE(test_so_many_questions),
 		CASE(test_too_many_questions),
 		CASE(test_answers),
