@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Membership of a guest that has the in-box driver and no broker: datagrams and names, over AF_VSOCK datagram sockets.
- * VMCI SDK reference, 10.3; socket reference, 11.
+ * Membership of a guest that has the in-box driver and no broker: datagrams and names, over AF_VSOCK datagram
+ * sockets. VMCI SDK reference, 10.3; socket reference, 11.
  *
  * What the rest of libvmci does with it:
  *
- *	vmci_open()		no broker listens at the default places, and @cid is VMCI_CID_HOST or VMCI_INVALID_ID: guest_open(),
- *				before a broker of one's own is started. DEVICE_NOT_FOUND means: not in such a guest, go on.
+ *	vmci_open()		no broker listens at the default places, and @cid is VMCI_CID_HOST or VMCI_INVALID_ID:
+ *				guest_open(), before a broker of one's own is started. DEVICE_NOT_FOUND means: not in
+ *				such a guest, go on.
  *	vmci_cid()		guest_cid()
  *	vmci_dgram_open()	the endpoint's descriptor is guest_socket()
  *	vmci_dgram_send()	guest_send() on it
- *	vmci_dgram_recv()	guest_recv() on it, under the endpoint's lock; waiting and closing as with any endpoint
+ *	vmci_dgram_recv()	guest_recv() on it, under the endpoint's lock; waiting and closing as with any other
  *	vmci_name_*()		guest_name()
  *	all else		VMCI_ERROR_UNAVAILABLE: lib_call() says it for all
  *
- * Nothing here opens an AF_VSOCK socket unless a VMCI device is there with the driver bound to it: on a machine without
- * one, AF_VSOCK belongs to somebody else. That is looked up anew for each socket.
+ * Nothing here opens an AF_VSOCK socket unless a VMCI device is there with the driver bound to it: on a machine
+ * without one, AF_VSOCK belongs to somebody else. That is looked up anew for each socket.
  */
 #ifndef LIB_GUEST_H
 #define LIB_GUEST_H
@@ -35,11 +36,11 @@ struct guest;
  * struct guest_ports - the kernel's side of it; tests have one of their own
  * @pci_devices: the folder in which the device is looked for
  * @cid:  the machine's own context id. 0 or a negative errno
- * @bind: a datagram socket, non-blocking and close-on-exec, bound to @port or, with VMCI_PORT_ANY, to one that the kernel
- *	  chooses. A descriptor or a negative errno
+ * @bind: a datagram socket, non-blocking and close-on-exec, bound to @port or, with VMCI_PORT_ANY, to one that
+ *	  the kernel chooses. A descriptor or a negative errno
  * @send: one datagram. Bytes, or a negative errno
- * @recv: one datagram, or what fits into @size; @flags are recvmsg()'s, and whether it was cut goes to @ret_cut. Bytes, or
- *	  a negative errno
+ * @recv: one datagram, or what fits into @size; @flags are recvmsg()'s, and whether it was cut goes to
+ *	  @ret_cut. Bytes, or a negative errno
  */
 struct guest_ports {
 	const char *pci_devices;
@@ -59,8 +60,8 @@ bool guest_is_here(const char *pci_devices);
  * guest_open() - become a member of the guest's own context
  * @ports: &guest_vsock
  *
- * Return: 0; VMCI_ERROR_DEVICE_NOT_FOUND: no such device, or no driver, or no sockets over it (lib_fail() says which);
- * VMCI_ERROR_NO_MEM
+ * Return: 0; VMCI_ERROR_DEVICE_NOT_FOUND: no such device, or no driver, or no sockets over it (lib_fail() says
+ * which); VMCI_ERROR_NO_MEM
  */
 int guest_open(const struct guest_ports *ports, struct guest **ret_guest);
 
@@ -73,9 +74,9 @@ uint32_t guest_cid(const struct guest *guest);
  * guest_socket() - make an endpoint; any thread
  * @rid: VMCI_INVALID_ID to have one chosen
  *
- * Return: a descriptor, the caller's, readable while datagrams wait; VMCI_ERROR_ALREADY_EXISTS; VMCI_ERROR_NO_ACCESS: below 1024
- * without privilege; VMCI_ERROR_INVALID_ARGS: 0 and 1, which are the driver's; VMCI_ERROR_NO_RESOURCES;
- * VMCI_ERROR_UNAVAILABLE: the device has gone
+ * Return: a descriptor, the caller's, readable while datagrams wait; VMCI_ERROR_ALREADY_EXISTS;
+ * VMCI_ERROR_NO_ACCESS: below 1024 without privilege; VMCI_ERROR_INVALID_ARGS: 0 and 1, which are the driver's;
+ * VMCI_ERROR_NO_RESOURCES; VMCI_ERROR_UNAVAILABLE: the device has gone
  */
 int guest_socket(struct guest *guest, uint32_t rid, uint32_t *ret_rid);
 
