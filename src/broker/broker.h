@@ -1,31 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The broker's rules: who is who (contexts, handles, names), who may talk to whom, and who is told what. One function
- * for
- * each request of the fabric; vmcid carries descriptors and replies.
+ * for each request of the fabric; vmcid carries descriptors and replies.
  *
  * Pure: no I/O, no clock; descriptors are opaque *things*, and what is to happen goes through ports.
  *
  *	Results	 int32_t: 0 or more is success, else VMCI_ERROR_*; two more values tell vmcid to go on by itself:
- *		 BRK_ASK and
- *		 BRK_LATER, both negative. Outputs (ret_*) are written on success only, but for @ret_device, which
- *		 goes with
- *		 BRK_ASK.
+ *		 BRK_ASK and BRK_LATER, both negative. Outputs (ret_*) are written on success only, but for
+ *		 @ret_device, which goes with BRK_ASK.
  *	Things	 a thing that is given (sink, bell, pair, memory) is the broker's when the call succeeds, which means
- *		 0 or
- *		 more, and is given back by drop() exactly once, or handed out where that is said (brk_qp_attach()).
- *		 When the
- *		 call fails, also by BRK_ASK or BRK_LATER, it stays the caller's. NULL is no thing.
+ *		 0 or more, and is given back by drop() exactly once, or handed out where that is said
+ *		 (brk_qp_attach()). When the call fails, also by BRK_ASK or BRK_LATER, it stays the caller's. NULL is
+ *		 no thing.
  *	Tokens	 BRK_TOKEN_SIZE bytes; say that an object was its bearer's before vmcid was started anew. @resume: the
- *		 token
- *		 that the client shows, or NULL when it does not resume anything. @ret_token: where to write the token
- *		 of the
- *		 new object; NULL is fine. A device needs none: it is vmcid's own. @resume of a device is not looked
- *		 at, but
- *		 says by not being NULL that it resumes.
+ *		 token that the client shows, or NULL when it does not resume anything. @ret_token: where to write the
+ *		 token of the new object; NULL is fine. A device needs none: it is vmcid's own. @resume of a device is
+ *		 not looked at, but says by not being NULL that it resumes.
  *	Order	 brk_hello() or brk_hello_device() comes first, and once: everything else before it, and a second one,
- *		 is
- *		 VMCI_ERROR_INVALID_ARGS.
+ *		 is VMCI_ERROR_INVALID_ARGS.
  *	Threads	 one. Ports must not call back.
  *
  * Sections cited: "SDK" is the VMCI SDK reference, "VMCI" the VMCI reference.
@@ -109,8 +101,7 @@ struct brk *brk_free(struct brk *brk);
  * brk_grace() - a time during which the owners of everything come back, after a restart
  *
  * As long as it is on, whoever resumes nothing and wishes an id or a name, or looks for something that is not known,
- * gets
- * BRK_LATER. (Not brk_dg_send() of devices: a guest's CPU waits for that.)
+ * gets BRK_LATER. (Not brk_dg_send() of devices: a guest's CPU waits for that.)
  */
 void brk_grace(struct brk *brk, bool on);
 
@@ -118,8 +109,7 @@ void brk_grace(struct brk *brk, bool on);
  * brk_reserve() - context id @cid belongs to a configured VM: programs cannot have it, whether the VM is there or not
  *
  * Return: 0; VMCI_ERROR_ALREADY_EXISTS: it is reserved already, or a program has it now (and keeps it);
- * VMCI_ERROR_INVALID_ARGS:
- * below 16 or VMCI_INVALID_ID; VMCI_ERROR_NO_MEM
+ * VMCI_ERROR_INVALID_ARGS: below 16 or VMCI_INVALID_ID; VMCI_ERROR_NO_MEM
  */
 int32_t brk_reserve(struct brk *brk, uint32_t cid);
 
@@ -155,8 +145,7 @@ int32_t brk_client_new(struct brk *brk, const struct brk_creds *creds, void *own
  * brk_client_free() - the client has gone: all that it owned is freed, and peers are told
  *
  * NULL is fine. A context goes with its last client (never context 2). The caller ends the asks that the client has
- * under way, or
- * that went to it (VMCI_ERROR_DST_UNREACHABLE). Returns NULL.
+ * under way, or that went to it (VMCI_ERROR_DST_UNREACHABLE). Returns NULL.
  */
 struct brk_client *brk_client_free(struct brk_client *client);
 
@@ -169,16 +158,14 @@ bool brk_client_is_restricted(const struct brk_client *client);	/* its context i
 /**
  * brk_hello() - HELLO of a program: join a context
  * @wish:       VMCI_CID_HOST; VMCI_INVALID_ID: a new software context; N >= 16: software context N, made, or joined
- * if the same
- *		user has made it
+ *		if the same user has made it
  * @restricted: a context that is made talks to trusted clients only; must be false for context 2, and is ignored when
- * joining
+ *		joining
  * @label:      the program's name for the log and brk_list(), or NULL; need not be printable
  *
  * Return: 0, see brk_client_cid(), brk_client_is_trusted(), brk_client_is_restricted() for what was granted;
  * VMCI_ERROR_INVALID_ARGS; VMCI_ERROR_NO_ACCESS: the context is another user's, a VM's or reserved, or the token is
- * wrong;
- * VMCI_ERROR_NO_RESOURCES: too many contexts; VMCI_ERROR_NO_MEM; BRK_LATER
+ * wrong; VMCI_ERROR_NO_RESOURCES: too many contexts; VMCI_ERROR_NO_MEM; BRK_LATER
  */
 int32_t brk_hello(struct brk_client *client, uint32_t wish, bool restricted, const char *label, const uint8_t *resume,
 		  uint8_t *ret_token);
@@ -249,8 +236,7 @@ struct brk_vm {
  * @events:    sink of the events to it
  *
  * Return: 0 (both sinks are the broker's); VMCI_ERROR_ALREADY_EXISTS: the context is there already;
- * VMCI_ERROR_INVALID_ARGS: the
- * client is no device, or the id or the number of rules is impossible; VMCI_ERROR_NO_MEM
+ * VMCI_ERROR_INVALID_ARGS: the client is no device, or the id or the number of rules is impossible; VMCI_ERROR_NO_MEM
  */
 int32_t brk_hello_device(struct brk_client *client, const struct brk_vm *vm, const char *label, void *datagrams,
 			 void *events);
@@ -259,11 +245,11 @@ int32_t brk_hello_device(struct brk_client *client, const struct brk_vm *vm, con
 
 /**
  * brk_dg_create() - DG_CREATE: an endpoint
- * @rid: VMCI_INVALID_ID to have one chosen; below 1024 for trusted clients, never 0 and 1 of context 2
+ * @rid: VMCI_INVALID_ID to have one chosen; below 1024 for trusted clients, 0 and 1 for nobody
  *
  * Return: 0; VMCI_ERROR_ALREADY_EXISTS: the handle is taken, whatever it is; VMCI_ERROR_NO_ACCESS;
- * VMCI_ERROR_NO_RESOURCES: quota;
- * VMCI_ERROR_INVALID_ARGS: the client is a device, whose sink gets all; VMCI_ERROR_NO_MEM; BRK_LATER
+ * VMCI_ERROR_NO_RESOURCES: quota; VMCI_ERROR_INVALID_ARGS: the client is a device, whose sink gets all;
+ * VMCI_ERROR_NO_MEM; BRK_LATER
  */
 int32_t brk_dg_create(struct brk_client *client, uint32_t rid, const uint8_t *resume, void *sink,
 		      struct vmci_handle *ret_handle, uint8_t *ret_token);
@@ -274,11 +260,10 @@ int32_t brk_dg_destroy(struct brk_client *client, struct vmci_handle handle);
 /**
  * brk_dg_send() - DG_SEND: deliver the datagram @dg of @size bytes, header included
  *
- * Return: @size; VMCI_ERROR_INVALID_ARGS: size, source that does not exist, or a resource id that no endpoint can have;
- * VMCI_ERROR_NO_ACCESS: a source that is not the client's; rights; VMCI_ERROR_DST_UNREACHABLE: no such context (for
- * this client);
- * VMCI_ERROR_INVALID_RESOURCE: no such endpoint in it; VMCI_ERROR_NO_RESOURCES: its queue is full; BRK_LATER.
- * To {1, 1} it is a request of discovery, and the reply is in the queue of the source when this returns.
+ * Return: @size; VMCI_ERROR_INVALID_ARGS: size, source that does not exist, or a resource id that no endpoint can
+ * have; VMCI_ERROR_NO_ACCESS: a source that is not the client's; rights; VMCI_ERROR_DST_UNREACHABLE: no such context
+ * (for this client); VMCI_ERROR_INVALID_RESOURCE: no such endpoint in it; VMCI_ERROR_NO_RESOURCES: its queue is full;
+ * BRK_LATER. To {1, 1} it is a request of discovery, and the reply is in the queue of the source when this returns.
  */
 int32_t brk_dg_send(struct brk_client *client, const uint8_t *dg, size_t size);
 
@@ -292,8 +277,7 @@ int32_t brk_events(struct brk_client *client, void *sink);
  *
  * Nothing is told of a context that the client could not talk to.
  * Return: 0; on: VMCI_ERROR_ALREADY_EXISTS, VMCI_ERROR_NO_RESOURCES, VMCI_ERROR_NO_ACCESS, VMCI_ERROR_INVALID_ARGS: 2
- * does not go, and
- * other reserved ids are not there; off: VMCI_ERROR_NOT_FOUND
+ * does not go, and other reserved ids are not there; off: VMCI_ERROR_NOT_FOUND
  */
 int32_t brk_watch(struct brk_client *client, uint32_t cid, bool on);
 
@@ -309,8 +293,7 @@ int32_t brk_bell_destroy(struct brk_client *client, struct vmci_handle handle);
  * @ret_bell: still the broker's: to be duplicated at once
  *
  * Return: 0; BRK_ASK: the bell is a guest's; pass on what *@ret_device answers. VMCI_ERROR_NOT_FOUND;
- * VMCI_ERROR_DST_UNREACHABLE;
- * VMCI_ERROR_NO_ACCESS; BRK_LATER
+ * VMCI_ERROR_DST_UNREACHABLE; VMCI_ERROR_NO_ACCESS; BRK_LATER
  */
 int32_t brk_bell_open(struct brk_client *client, struct vmci_handle handle, void **ret_bell,
 		      struct brk_client **ret_device);
@@ -322,7 +305,8 @@ int32_t brk_bell_open(struct brk_client *client, struct vmci_handle handle, void
  * @handle:  create: the wish; context VMCI_INVALID_ID is the caller's own, resource VMCI_INVALID_ID is one to be chosen
  * @peer:    context of the other end; VMCI_INVALID_ID for any (not with brk_qp_hold())
  * @produce, @consume: bytes of the rings that the caller writes, and reads
- * @trusted: only with a peer that is a trusted client
+ * @trusted: only with a peer that is a trusted client; in an ask to a device: the attacher is one, and may see the
+ * guest's pages
  */
 struct brk_qp {
 	struct vmci_handle handle;
@@ -345,10 +329,9 @@ uint64_t brk_qp_memory(uint64_t produce, uint64_t consume);
  * @resume: nobody had attached before the restart
  *
  * Return: VMCI_SUCCESS_QUEUEPAIR_CREATE; in this order VMCI_ERROR_NO_RESOURCES (more than 128 MiB),
- * VMCI_ERROR_INVALID_ARGS,
- * VMCI_ERROR_ALREADY_EXISTS, VMCI_ERROR_NO_ACCESS (the handle is neither the creator's nor the peer's; id below 1024;
- * token),
- * VMCI_ERROR_DST_UNREACHABLE (no such peer), VMCI_ERROR_NO_RESOURCES (quota); VMCI_ERROR_NO_MEM; BRK_LATER
+ * VMCI_ERROR_INVALID_ARGS, VMCI_ERROR_ALREADY_EXISTS, VMCI_ERROR_NO_ACCESS (the handle is neither the creator's nor
+ * the peer's; id below 1024; token), VMCI_ERROR_DST_UNREACHABLE (no such peer), VMCI_ERROR_NO_RESOURCES (quota);
+ * VMCI_ERROR_NO_MEM; BRK_LATER
  */
 int32_t brk_qp_create(struct brk_client *client, const struct brk_qp *qp, const uint8_t *resume, void *pair,
 		      struct vmci_handle *ret_handle, uint8_t *ret_token);
@@ -360,13 +343,10 @@ int32_t brk_qp_create(struct brk_client *client, const struct brk_qp *qp, const 
  *
  * The creator gets QP_PEER_ATTACH.
  * Return: VMCI_SUCCESS_QUEUEPAIR_ATTACH; BRK_ASK: the pair may be a guest's; when *@ret_device has answered 5,
- * brk_qp_attached().
- * Else in this order VMCI_ERROR_NO_RESOURCES (more than 128 MiB), VMCI_ERROR_INVALID_ARGS, VMCI_ERROR_ALREADY_EXISTS
- * (the client
- * has an end of it), VMCI_ERROR_NOT_FOUND or _DST_UNREACHABLE (no such context), VMCI_ERROR_UNAVAILABLE (taken, or
- * left),
- * VMCI_ERROR_DST_UNREACHABLE, VMCI_ERROR_NO_ACCESS, VMCI_ERROR_QUEUEPAIR_MISMATCH, VMCI_ERROR_NO_RESOURCES (quota);
- * BRK_LATER
+ * brk_qp_attached(). Else in this order VMCI_ERROR_NO_RESOURCES (more than 128 MiB), VMCI_ERROR_INVALID_ARGS,
+ * VMCI_ERROR_ALREADY_EXISTS (the client has an end of it), VMCI_ERROR_NOT_FOUND or _DST_UNREACHABLE (no such
+ * context), VMCI_ERROR_UNAVAILABLE (taken, or left), VMCI_ERROR_DST_UNREACHABLE, VMCI_ERROR_NO_ACCESS,
+ * VMCI_ERROR_QUEUEPAIR_MISMATCH, VMCI_ERROR_NO_RESOURCES (quota); BRK_LATER
  */
 int32_t brk_qp_attach(struct brk_client *client, const struct brk_qp *qp, void **ret_pair, uint32_t *ret_creator,
 		      uint8_t *ret_token, struct brk_client **ret_device);
@@ -376,22 +356,19 @@ int32_t brk_qp_attach(struct brk_client *client, const struct brk_qp *qp, void *
  * @qp: as it was given to brk_qp_attach()
  *
  * No event: the device knows. Return: VMCI_SUCCESS_QUEUEPAIR_ATTACH; VMCI_ERROR_*: what the device gave is to be
- * closed, so that it
- * sees its life end
+ * closed, so that it sees its life end
  */
 int32_t brk_qp_attached(struct brk_client *client, struct brk_client *device, const struct brk_qp *qp,
 			uint8_t *ret_token);
 
 /**
  * brk_qp_hold() - QP_HOLD: after a restart, the client has an end of this pair, and somebody in context @qp->peer
- * has, or had, the
- * other
+ * has, or had, the other
  * @token: from brk_qp_create(), brk_qp_attach() or brk_qp_attached()
  *
  * Return: 0; VMCI_ERROR_NO_ACCESS: token; VMCI_ERROR_ALREADY_EXISTS: this client holds it already;
- * VMCI_ERROR_UNAVAILABLE: both ends
- * are held; VMCI_ERROR_QUEUEPAIR_MISMATCH: the other end said something else; VMCI_ERROR_NO_RESOURCES;
- * VMCI_ERROR_INVALID_ARGS
+ * VMCI_ERROR_UNAVAILABLE: both ends are held; VMCI_ERROR_QUEUEPAIR_MISMATCH: the other end said something else;
+ * VMCI_ERROR_NO_RESOURCES; VMCI_ERROR_INVALID_ARGS
  */
 int32_t brk_qp_hold(struct brk_client *client, const struct brk_qp *qp, const uint8_t *token);
 
@@ -399,8 +376,7 @@ int32_t brk_qp_hold(struct brk_client *client, const struct brk_qp *qp, const ui
  * brk_qp_detach() - QP_DETACH; the other end, if there, gets QP_PEER_DETACH, and nobody can attach any more
  *
  * Return: 0; VMCI_SUCCESS_LAST_DETACH; VMCI_ERROR_NOT_FOUND; VMCI_ERROR_QUEUEPAIR_NOTATTACHED: there is such a pair,
- * but the
- * client has no end of it
+ * but the client has no end of it
  */
 int32_t brk_qp_detach(struct brk_client *client, struct vmci_handle handle);
 
@@ -441,10 +417,8 @@ int32_t brk_shm_attach(struct brk_client *client, struct vmci_handle handle, uin
  * (VMCI_ERROR_NO_ACCESS)
  *
  * Until its creator resumes it (brk_shm_create()), a region can be attached by trusted clients and by users who hold
- * it: nobody
- * else knows who may. Return: 0; VMCI_ERROR_NO_ACCESS: token; VMCI_ERROR_ALREADY_EXISTS;
- * VMCI_ERROR_QUEUEPAIR_MISMATCH: sizes
- * differ; VMCI_ERROR_INVALID_SIZE; VMCI_ERROR_NO_RESOURCES; VMCI_ERROR_NO_MEM
+ * it: nobody else knows who may. Return: 0; VMCI_ERROR_NO_ACCESS: token; VMCI_ERROR_ALREADY_EXISTS;
+ * VMCI_ERROR_QUEUEPAIR_MISMATCH: sizes differ; VMCI_ERROR_INVALID_SIZE; VMCI_ERROR_NO_RESOURCES; VMCI_ERROR_NO_MEM
  */
 int32_t brk_shm_hold(struct brk_client *client, struct vmci_handle handle, uint64_t bytes, uint64_t offset,
 		     const uint8_t *token, void *memory);
@@ -477,9 +451,8 @@ int32_t brk_name(struct brk_client *client, const uint8_t *request, size_t size,
  * VMCI_PRIV_CH_PRIV.
  *
  * Return: 0; VMCI_ERROR_INVALID_ARGS: handles, no privilege at all, unknown resource; VMCI_ERROR_INVALID_PRIV: not
- * for such a resource;
- * VMCI_ERROR_NO_ACCESS; VMCI_ERROR_NOT_FOUND: no such group, or nothing to remove; VMCI_ERROR_NO_RESOURCES;
- * VMCI_ERROR_NO_MEM
+ * for such a resource; VMCI_ERROR_NO_ACCESS; VMCI_ERROR_NOT_FOUND: no such group, or nothing to remove;
+ * VMCI_ERROR_NO_RESOURCES; VMCI_ERROR_NO_MEM
  */
 
 /* brk_priv_add() - PRIV with ADD; what is in both masks is denied */
@@ -514,8 +487,7 @@ int32_t brk_group_destroy(struct brk_client *client, struct vmci_handle group);
 
 /**
  * brk_group_add(), brk_group_remove() - GROUP_MEMBER with ADD, REMOVE; callers as for brk_priv_add() of the group, or
- * with
- * VMCI_PRIV_ASSIGN_CLIENT
+ * with VMCI_PRIV_ASSIGN_CLIENT
  * @member: a context, {cid, 0}, which need not exist yet
  * @assign: the member may be given privileges through the group
  *

@@ -152,4 +152,154 @@
 /* It waits no longer than this for that pause: guests always pause, but need not. */
 #define LIMIT_KEEPER_UNREST_NS 1000000000ull
 
+/* the fabric, in vmci-device */
+
+/* A guest that sends to others stands still while vmcid answers, which takes it microseconds; then it is out of order. */
+#define LIMIT_FABRIC_CALL_MS 100
+
+/* vmcid, which has just started us, or connected to us, answers to a HELLO within this time. */
+#define LIMIT_FABRIC_HELLO_MS 2000
+
+/* Requests that can wait (watches, what was detached, what is held) for each round of the event loop. */
+#define LIMIT_FABRIC_TURN 32u
+
+/* Other contexts whose end is of interest to a guest: those that it has dealt with, the first so many. */
+#define LIMIT_WATCHES 256u
+
+/* Doorbells of others that a guest rings: each is a descriptor; the one that was rung longest ago makes room. */
+#define LIMIT_BELLS_OUT 256u
+
+/* One that is older is opened anew: its owner may have made another one of the same name. A call per bell and second. */
+#define LIMIT_BELL_AGE_NS 1000000000ull
+
+/* Doorbells of a guest that others ring: each is a descriptor. */
+#define LIMIT_BELLS_IN 1024u
+
+/* Who makes us wait at an eventfd gets a signal after this; and again, as long as it takes. */
+#define LIMIT_KICK_USEC 10000
+
+/* Bytes of a sink's socket: more than wait for a guest (2 * 69632), with what the kernel adds to each. */
+#define LIMIT_MAIL_BUFFER (1 << 18)
+
+/* Datagrams that are passed on before other event sources have their turn. */
+#define LIMIT_MAIL_TURN 64u
+
+/* Datagrams that are thrown away at once with a driver: more than 139264 bytes of the smallest. */
+#define LIMIT_MAIL_DRAIN 16384u
+
+/* Queue pairs of a guest with other contexts: each is a descriptor, and its rings once more. */
+#define LIMIT_BRIDGES 4096u
+
+/*
+ * How often the rings of a guest are looked at, when it has been quiet for longer than streams are polled: it tells nobody
+ * that it has moved an index. From the first to the second interval, doubling; after the quiet time with the third. A
+ * look costs less than 0.2 us, to wake for it 5 us: 0.5 % of a CPU at 1 ms, 0.03 % at 20 ms.
+ */
+#define LIMIT_BRIDGE_FIRST_NS 50000ull
+#define LIMIT_BRIDGE_LAST_NS 1000000ull
+#define LIMIT_BRIDGE_IDLE_NS 20000000ull
+#define LIMIT_BRIDGE_QUIET_NS 10000000000ull
+
+/* A guest gets this long to make room for what a peer wrote before it left; then it is told, and the rest is lost. */
+#define LIMIT_BRIDGE_STALL_NS 10000000000ull
+
+/* vmcid */
+
+/*
+ * Messages that wait for one client to read: as many replies as it may have requests under way, and as many questions if it
+ * is a device. Who has more does not keep to the protocol.
+ */
+#define LIMIT_VMCID_REPLIES 128u
+
+/* Their bytes: replies are small, but for lists. */
+#define LIMIT_VMCID_REPLY_BYTES (1u << 20)
+
+/* Bytes of one reply to LIST: some hundred lines. */
+#define LIMIT_VMCID_LIST_BYTES 32768u
+
+/* A device gets this long to answer a question; a program waits meanwhile. */
+#define LIMIT_VMCID_ASK_USEC 1000000ull
+
+/* After a restart the owners of everything get this long to come back, before others may take their ids and names. */
+#define LIMIT_VMCID_GRACE_USEC 1000000ull
+
+/* A client says HELLO within this time; it is on the same machine. */
+#define LIMIT_VMCID_HELLO_USEC 10000000ull
+
+/* An embedded vmcid stays this long without clients: programs that are run one after another share it. */
+#define LIMIT_VMCID_LEAVE_USEC 1000000ull
+
+/* And this long for its first one, which is just starting it. */
+#define LIMIT_VMCID_FIRST_USEC 10000000ull
+
+/* Messages of one client that are served before other event sources have their turn. */
+#define LIMIT_VMCID_TURN 16u
+
+/* Lines that clients together can put into the log in a period of so many microseconds; the rest is counted. */
+#define LIMIT_VMCID_NOTES 100u
+#define LIMIT_VMCID_NOTES_USEC 10000000ull
+
+/* VMs with a definition: each has a socket, and may have a process. */
+#define LIMIT_VMCID_VMS 1024u
+
+/* Users that vmcid.conf may name as trusted. */
+#define LIMIT_VMCID_TRUSTED 64u
+
+/* Descriptors that vmcid keeps for itself (sockets, timers, VMs being started) and leaves to users of its limit. */
+#define LIMIT_VMCID_OWN_FDS 128u
+
+/* broker */
+
+/*
+ * Quotas of the broker. What is one VM's, or one software context's, counts in its context; in the host's context each user
+ * has the same for himself. They bound the broker's memory and descriptors, not what a program needs: a program that needs
+ * thousands of handles has them.
+ */
+
+/* Connections of one user, each a descriptor of ours: a program has one. */
+#define LIMIT_BRK_CLIENTS_USER 1024u
+
+/* Software contexts of one user: each has at least one connection. */
+#define LIMIT_BRK_CONTEXTS_USER LIMIT_BRK_CLIENTS_USER
+
+/* Everything with a handle of one user, whatever it is: about 20 MiB of ours, and as many descriptors. */
+#define LIMIT_BRK_RESOURCES_USER 65536u
+
+/* Datagram endpoints of a context: as many as doorbells. Queue pairs and doorbells have the limits of guests, above. */
+#define LIMIT_BRK_ENDPOINTS 4096u
+
+/* Regions of a context; bytes of one, which programs may want to map as a whole; bytes of one user's, all of them memory. */
+#define LIMIT_BRK_REGIONS 1024u
+#define LIMIT_BRK_REGION (UINT64_C(1) << 30)
+#define LIMIT_BRK_REGION_BYTES_USER (UINT64_C(4) << 30)
+
+/* Regions that one client is attached to: several contexts' worth. */
+#define LIMIT_BRK_ATTACHMENTS 4096u
+
+/* Names that a context registers (SDK reference, 10.2). */
+#define LIMIT_BRK_NAMES 64u
+
+/* Groups of a context, and members of one. */
+#define LIMIT_BRK_GROUPS 64u
+#define LIMIT_BRK_MEMBERS 1024u
+
+/* Grants of one resource, all of which a check may have to look at; grants that one context has made. */
+#define LIMIT_BRK_GRANTS_RESOURCE 64u
+#define LIMIT_BRK_GRANTS 4096u
+
+/* Contexts that one client watches: the length of such lists in VMCI (VMCI reference, 9.2). */
+#define LIMIT_BRK_WATCHES 2000u
+
+/* Rules of one VM's firewall, all of which may be looked at for each datagram. */
+#define LIMIT_BRK_FILTER_RULES 256u
+
+/* Lines that one client can put into the log. */
+#define LIMIT_BRK_NOTES 16u
+
+/* A line of log or list: names and labels at their longest fit (255 bytes). */
+#define LIMIT_BRK_LINE 512u
+
+/* Objects looked at for one request to list them, whether they are shown or not. */
+#define LIMIT_BRK_LIST 8192u
+
 #endif /* PROTO_LIMITS_H */

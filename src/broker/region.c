@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Shared memory. SDK, 4 and 10.
+ *
+ * DOC: Theory of operation
+ *
+ * A region lives as long as somebody is attached. Its creator is its owner until it detaches or dies. When the
+ * context of its handle goes, the region stays for those who are attached, but nobody finds it any more, not even
+ * when there is another context of the same id: the generations differ.
+ *
+ * After a restart, a region is known again as soon as one of those who were attached says so; who may attach anew is
+ * known only when the owner comes back. Meanwhile the generation is 0, and only the user who holds it, and trusted
+ * ones, may.
+ */
+#include "broker/priv.h"
+
+static struct brk_region *region_of(struct brk_resource *resource)
+{
+	return resource && resource->type == BRK_REGION ? brk_of(resource, struct brk_region, resource) : NULL;
+}
+
+static int32_t check_size(uint64_t bytes)
+{
+	return bytes && bytes <= LIMIT_BRK_REGION ? VMCI_SUCCESS : VMCI_ERROR_INVALID_SIZE;
+}
+
+static int32_t attach(struct brk_client *client, struct brk_region *region)
+{
+	if (client->regions.count >= LIMIT_BRK_ATTACHMENTS)
+		return VMCI_ERROR_NO_RESOURCES;
+	return brk_relation_new(client->brk, &region->attached, &client->regions) ? VMCI_SUCCESS : VMCI_ERROR_NO_MEM;
+}
+
+/* Make a region, with @client attached; @thing is taken on success. */
+static int32_t new_region(struct brk_client *client, struct vmci_handle handle, uint64_t bytes, uint64_t offset,
+			  void *thing, struct brk_region **ret_region)
+{
+	struct brk_resource *resource;
+	struct brk_region *region;
+	int32_t result = brk_resource_new(client, sizeof(*region), BRK_REGION, handle, bytes, &resource);
+
+	if (result < 0)
+		return result;
+	region = brk_of(resource, struct brk_region, resource);
+	region->offset = offset;
+	brk_side_init(&region->attached);
+	result = attach(client, region);
+	if (result < 0) {
+		brk_resource_free(client->brk, resource);
+		return result;
+	}
+	resource->thing = thing;
+	*ret_region = region;
+	return VMCI_SUCCESS;
+}
+
+/* Does @client's memory prove that it means this region? */
+static int32_t compare(struct brk_client *client, const struct brk_region *region, uint64_t bytes, uint64_t offset,
+		       const void *memory)
+{
+	const struct brk_ports *ports = &client->brk->ports;
+
+	if (!ports->is_same(ports->ctx, region->resource.thing, memory))
+		return brk_denied(client, "hold", region->resource.handle, "other memory");
+	return region->resource.bytes == bytes && region->offset == offset ? VMCI_SUCCESS :
+		VMCI_ERROR_QUEUEPAIR_MISMATCH;
+}
+
+/* The owner comes back to a region that others have kept. */
+static int32_t adopt(struct brk_client *client, struct brk_region *region, uint64_t bytes, uint64_t offset,
+		     void *memory)
+{
+	struct brk_resource *resource = &region->resource;
+	struct brk *brk = client->brk;
+	int32_t result;
+
+	if (resource->owner)
+		return VMCI_ERROR_ALREADY_EXISTS;
+	result = compare(client, region, bytes, offset, memory);
+	if (result < 0)
+		return result;
+	if (client->account != resource->account && !brk_account_has_room(client->account, BRK_REGION, bytes))
+		return VMCI_ERROR_NO_RESOURCES;
+	if (!brk_relation_find(brk, &region->attached, &client->regions))
+		result = attach(client, region);
+	if (result < 0)
+		return result;
+	brk_account_add(client->account, BRK_REGION, bytes);
+	brk_account_del(brk, resource->account, BRK_REGION, bytes);
+	resource->account = client->account;
+	resource->owner = client;
+	resource->gen = client->context->gen;
+	resource->uid = client->creds.uid;
+	resource->is_trusted = brk_client_is_trusted(client);
+	brk_drop(brk, memory);
+	return VMCI_SUCCESS;
+}
+
+int32_t brk_shm_create(struct brk_client *client, uint32_t rid, uint64_t bytes, uint64_t offset, const uint8_t *resume,
+		       void *memory, struct vmci_handle *ret_handle, uint8_t *ret_token)
+{
+	struct brk_resource *known = NULL;
+	struct brk_region *region;
+	struct vmci_handle handle;
+	int32_t result;
+
+	if (!client->context)
+		return VMCI_ERROR_INVALID_ARGS;
+	result = check_size(bytes);
+	if (result >= 0)
+		result = brk_resource_wish(client, client->context->cid, rid, BRK_TOKEN_REGION, resume, &handle,
+					   &known);
+	if (result < 0)
+		return result;
+	if (known) {
+		region = region_of(known);
+		result = region ? adopt(client, region, bytes, offset, memory) : VMCI_ERROR_ALREADY_EXISTS;
+	} else {
+		result = new_region(client, handle, bytes, offset, memory, &region);
+	}
+	if (result < 0)
+		return result;
+	brk_token_make(client, BRK_TOKEN_REGION, handle, ret_token);
+	*ret_handle = handle;
+	return VMCI_SUCCESS;
+}
+
+/* The region @handle, if @client may attach to it. */
+static int32_t find(struct brk_client *client, struct vmci_handle handle, struct brk_region **ret_region)
+{
+	struct brk *brk = client->brk;
+	struct brk_resource *resource;
+	struct brk_context *context;
+	struct brk_region *region;
+	int32_t result;
+
+	if (!client->context || !handle_is_valid(handle))
+		return VMCI_ERROR_INVALID_ARGS;
+	context = brk_context_present(brk, handle.context);
+	if (!context)
+		return brk_cid_is_possible(handle.context) ? brk_absent(brk, VMCI_ERROR_DST_UNREACHABLE) :
+							     VMCI_ERROR_DST_UNREACHABLE;
+	region = region_of(brk_resource_find(brk, handle));
+	resource = region ? &region->resource : NULL;
+	result = brk_meet(client, context, !resource || resource->is_trusted);
+	if (result == VMCI_ERROR_DST_UNREACHABLE)
+		return result;
+	if (!resource || (resource->gen && resource->gen != context->gen))
+		return brk_absent(brk, VMCI_ERROR_NOT_FOUND);
+	if (result)
+		return brk_denied(client, "attach to", handle, "restricted");
+	if (!resource->gen && client->creds.uid != resource->uid && !brk_client_is_trusted(client))
+		return brk->is_grace ? BRK_LATER : brk_denied(client, "attach to", handle, "its owner is not back");
+	if (!brk_right(brk, resource, client->context, VMCI_PRIV_SM_ATTACH))
+		return brk_denied(client, "attach to", handle, "no grant");
+	*ret_region = region;
+	return VMCI_SUCCESS;
+}
+
+int32_t brk_shm_query(struct brk_client *client, struct vmci_handle handle, uint64_t *ret_bytes)
+{
+	struct brk_region *region;
+	int32_t result = find(client, handle, &region);
+
+	if (result >= 0)
+		*ret_bytes = region->resource.bytes;
+	return result;
+}
+
+int32_t brk_shm_attach(struct brk_client *client, struct vmci_handle handle, uint64_t *ret_bytes, uint64_t *ret_offset,
+		       void **ret_memory, uint8_t *ret_token)
+{
+	struct brk_region *region;
+	int32_t result = find(client, handle, &region);
+
+	if (result < 0)
+		return result;
+	if (brk_relation_find(client->brk, &region->attached, &client->regions))
+		return VMCI_ERROR_ALREADY_EXISTS;
+	result = attach(client, region);
+	if (result < 0)
+		return result;
+	*ret_bytes = region->resource.bytes;
+	*ret_offset = region->offset;
+	*ret_memory = region->resource.thing;
+	brk_token_make(client, BRK_TOKEN_REGION, handle, ret_token);
+	return VMCI_SUCCESS;
+}
+
+int32_t brk_shm_hold(struct brk_client *client, struct vmci_handle handle, uint64_t bytes, uint64_t offset,
+		     const uint8_t *token, void *memory)
+{
+	struct brk_resource *known;
+	struct brk_region *region;
+	int32_t result;
+
+	if (!client->context || !brk_cid_is_possible(handle.context) || handle.resource <= VMCI_RID_STREAM ||
+	    handle.resource == VMCI_INVALID_ID)
+		return VMCI_ERROR_INVALID_ARGS;
+	result = check_size(bytes);
+	if (result < 0)
+		return result;
+	if (!brk_token_is_good(client, BRK_TOKEN_REGION, handle, token))
+		return brk_denied(client, "hold", handle, "wrong token");
+	known = brk_resource_find(client->brk, handle);
+	if (!known) {
+		result = new_region(client, handle, bytes, offset, memory, &region);
+		if (result < 0)
+			return result;
+		region->resource.owner = NULL;
+		region->resource.gen = 0;
+		return VMCI_SUCCESS;
+	}
+	region = region_of(known);
+	if (!region || brk_relation_find(client->brk, &region->attached, &client->regions))
+		return VMCI_ERROR_ALREADY_EXISTS;
+	result = compare(client, region, bytes, offset, memory);
+	if (result >= 0)
+		result = attach(client, region);
+	if (result >= 0)
+		brk_drop(client->brk, memory);
+	return result;
+}
+
+int32_t brk_region_leave(struct brk *brk, struct brk_relation *attachment)
+{
+	struct brk_region *region = brk_of(attachment->side[0], struct brk_region, attached);
+	struct brk_client *client = brk_of(attachment->side[1], struct brk_client, regions);
+
+	if (region->resource.owner == client)
+		region->resource.owner = NULL;
+	brk_relation_free(brk, attachment);
+	if (region->attached.count)
+		return VMCI_SUCCESS;
+	brk_resource_free(brk, &region->resource);
+	return VMCI_SUCCESS_LAST_DETACH;
+}
+
+int32_t brk_shm_detach(struct brk_client *client, struct vmci_handle handle)
+{
+	struct brk_relation *attachment;
+	struct brk_region *region;
+
+	if (!client->context)
+		return VMCI_ERROR_INVALID_ARGS;
+	region = region_of(brk_resource_find(client->brk, handle));
+	attachment = region ? brk_relation_find(client->brk, &region->attached, &client->regions) : NULL;
+	return attachment ? brk_region_leave(client->brk, attachment) : VMCI_ERROR_NOT_FOUND;
+}
