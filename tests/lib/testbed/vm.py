@@ -14,28 +14,39 @@ from .qemu import Qemu, connect_unix, vmci_device_option
 KERNELS = {"6.1": "bookworm", "6.12": "trixie", "newest": "trixie-backports"}
 
 
+def script(name, *args):
+    """Runs a script; returns the path that it prints."""
+    found = subprocess.run([ROOT / "scripts" / name, *args], stdout=subprocess.PIPE, check=True)
+    return pathlib.Path(found.stdout.decode().strip())
+
+
 @functools.lru_cache(None)
-def kernel_files(kernel):
-    """The vmlinuz and an initramfs of a kernel, fetched and built if need be."""
+def kernel_files(kernel, probe=False):
+    """The vmlinuz and an initramfs of a kernel, fetched and built if need be.
+
+    With probe, /lib/vmci_probe.ko is in it, the module of tests/vm/module.
+    """
     suite = KERNELS[kernel]
-    found = subprocess.run([ROOT / "scripts/fetch-kernels", suite],
-                           stdout=subprocess.PIPE, check=True)
-    directory = pathlib.Path(found.stdout.decode().strip())
-    initramfs = BUILD / "vm" / f"initramfs-{suite}.cpio"
-    subprocess.run([ROOT / "scripts/mkinitramfs", directory, initramfs], check=True)
+    modules = [script("build-guest-module", suite)] if probe else []    # may find a newer kernel
+    directory = script("fetch-kernels", suite)
+    name = "-".join(["initramfs", suite] + [module.parent.name for module in modules])
+    initramfs = BUILD / "vm" / f"{name}.cpio"
+    script("mkinitramfs", directory, initramfs, *modules)
     return directory / "vmlinuz", initramfs
 
 
 class VM(Qemu):
     """Boots at once; ready() waits until the guest takes commands.
 
-    With shell=True the guest's console is a shell on our own terminal.
+    With shell=True the guest's console is a shell on our own terminal; with probe=True the guest
+    has /dev/vmci_probe and the command of that name.
     """
 
     def __init__(self, directory, kernel, socket=None, *options, memory=768, cpus=1,
-                 share=True, shell=False, **properties):
+                 share=True, shell=False, probe=False, **properties):
         directory = pathlib.Path(directory)
-        vmlinuz, initramfs = kernel_files(kernel)
+        vmlinuz, initramfs = kernel_files(kernel, probe)
+        self.probe = probe
         self.console = directory / "console.log"
         device = ["-device", vmci_device_option(socket, **properties)] if socket else []
         super().__init__(
@@ -53,6 +64,8 @@ class VM(Qemu):
     def ready(self, boots=1, limit=None):
         """Waits for the boots-th boot; returns self."""
         self.agent.wait_boot(boots, limit or 2 * LIMIT, self.is_running)
+        if self.probe:
+            self.run("insmod /lib/vmci_probe.ko")
         return self
 
     def start(self, command):

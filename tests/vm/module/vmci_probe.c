@@ -77,7 +77,7 @@ struct object {
 
 struct queued {
 	struct list_head entry;
-	struct vmci_datagram dg;	/* and payload */
+	u64 bytes[];			/* a struct vmci_datagram and its payload */
 };
 
 struct session {
@@ -112,7 +112,7 @@ static void object_release(struct kref *ref)
 	struct queued *q, *next;
 
 	list_for_each_entry_safe(q, next, &o->queue, entry)
-		kvfree(q);
+		kfree(q);
 	kfree(o);
 }
 
@@ -217,10 +217,10 @@ static int on_datagram(void *data, struct vmci_datagram *dg)
 	unsigned long flags;
 	struct queued *q;
 
-	q = kmalloc(sizeof(*q) + dg->payload_size, GFP_ATOMIC);
+	q = kmalloc(sizeof(*q) + VMCI_DG_SIZE(dg), GFP_ATOMIC);
 	if (!q)
 		return VMCI_ERROR_NO_MEM;
-	memcpy(&q->dg, dg, VMCI_DG_SIZE(dg));
+	memcpy(q->bytes, dg, VMCI_DG_SIZE(dg));
 	spin_lock_irqsave(&events_lock, flags);
 	if (o->queued < DATAGRAMS) {
 		o->queued++;
@@ -530,6 +530,7 @@ static int dg_recv(struct session *s, struct words *w, struct object *o)
 {
 	u64 ms = number(w);
 	struct queued *q = NULL;
+	struct vmci_datagram *dg;
 	u8 *payload;
 	size_t i;
 
@@ -540,10 +541,11 @@ static int dg_recv(struct session *s, struct words *w, struct object *o)
 		return -EINTR;
 	if (!q)
 		return VMCI_ERROR_NO_DATAGRAM;
-	say_handle(s, q->dg.src);
-	say(s, " ");
-	payload = VMCI_DG_PAYLOAD(&q->dg);
-	for (i = 0; i < q->dg.payload_size; i++)
+	dg = (struct vmci_datagram *)q->bytes;
+	say_handle(s, dg->src);
+	say(s, dg->payload_size ? " " : " -");
+	payload = VMCI_DG_PAYLOAD(dg);
+	for (i = 0; i < dg->payload_size; i++)
 		say(s, "%02x", payload[i]);
 	kfree(q);
 	return VMCI_SUCCESS;
