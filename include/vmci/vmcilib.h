@@ -92,14 +92,14 @@ static inline int vmcilib_handle_equal(VMCIHandle a, VMCIHandle b)
  * VMCI_InitApp() - become a member of a context; the first call of all
  * @device: NULL: the broker of the system, or else the user's own, which is started where none runs (vmci_open() of
  *	    <vmci/vmci.h>); or the broker's runtime directory, as an absolute path, or the path of control.sock
- *	    in it; or a name that begins with "/dev/", as programs of 2007 have it, which means the same as NULL
+ *	    in it; or "/dev/NAME", as programs of 2007 have it, which means the same as NULL
  *
  * The context is the host's, or in a guest the guest's own. The environment variable VMCI_CONTEXT chooses
  * another one: "new" for a context of the process's own, or the number, 16 or more, of such a context, which
  * processes of one user may share.
  *
  * Counted: once a member, further calls succeed at once, and each needs its VMCI_CleanupApp(). A process has
- * one membership: while it has it, @device may be NULL, a "/dev/" name, or the same path again.
+ * one membership: while it has it, @device may be NULL, "/dev/NAME", or the same path again.
  *
  * Waits for at most 5 s. Return: VMCI_SUCCESS; VMCI_ERROR_INVALID_ARGS: an unusable name, another path than the
  * membership's, or an unusable VMCI_CONTEXT; VMCI_ERROR_DEVICE_NOT_FOUND: no broker there;
