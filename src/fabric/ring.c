@@ -2,18 +2,18 @@
 /*
  * DOC: Theory of operation
  *
- * Memory. Four areas in a memfd, each in whole pages: the header page of the ring that the creator produces, this ring, the
- * header page of the ring that the attacher produces, that ring. Each end writes only into its own header page (the
- * one before its ring): the tail of its ring, the head of the peer's, and its two want words. An honest end reads the
- * peer's header page, never its own: of what it wrote there it has private copies in struct ring_way.
+ * Memory. Four areas in a memfd, each in whole pages: the header page of the ring that the creator produces, this
+ * ring, the header page of the ring that the attacher produces, that ring. Each end writes only into its own header
+ * page (the one before its ring): the tail of its ring, the head of the peer's, and its two want words. An honest
+ * end reads the peer's header page, never its own: of what it wrote there it has private copies in struct ring_way.
  *
- * Indices. An index is in [0, size); equal ones mean empty, so a ring holds size - 1 bytes. The peer's index is loaded once
- * (acquire), checked, and kept: as long as what is known of suffices, the peer's cache line is not touched. The check
- * is that room and data only ever grow by what the peer does; so an index also must not move backwards, nor past ours.
- * What was reserved or acquired therefore stays so, whatever the peer does meanwhile.
+ * Indices. An index is in [0, size); equal ones mean empty, so a ring holds size - 1 bytes. The peer's index is
+ * loaded once (acquire), checked, and kept: as long as what is known of suffices, the peer's cache line is not
+ * touched. The check is that room and data only ever grow by what the peer does; so an index also must not move
+ * backwards, nor past ours. What was reserved or acquired therefore stays so, whatever the peer does meanwhile.
  *
- * Spans. Where a ring is a multiple of the page size, it is mapped twice, one behind the other, and a span may run over its
- * end. Otherwise it breaks there.
+ * Spans. Where a ring is a multiple of the page size, it is mapped twice, one behind the other, and a span may run
+ * over its end. Otherwise it breaks there.
  *
  * Sleeping and waking, for either direction:
  *
@@ -24,18 +24,20 @@
  *	3 look at the index again			C look at want; if it is neither 0 nor the number that
  *	4 nothing there: sleep on the life socket	  was answered last: remember it, send a byte
  *
- * No wake-up is lost: if 3 does not see A, then A comes after 3 in the order that the barriers make, so C comes after 1, and sees
- * the number. No storm: one number is answered once, and a waiter sends a new one only when it goes to sleep again.
- * Both barriers are those of sequentially consistent stores and loads (which thread sanitizers understand, unlike fences; and
- * a store with its barrier is one instruction on x86).
+ * No wake-up is lost: if 3 does not see A, then A comes after 3 in the order that the barriers make, so C comes
+ * after 1, and sees the number. No storm: one number is answered once, and a waiter sends a new one only when it
+ * goes to sleep again. Both barriers are those of sequentially consistent stores and loads (which thread sanitizers
+ * understand, unlike fences; and a store with its barrier is one instruction on x86).
  *
- * The byte goes over the life socket with MSG_DONTWAIT. If the socket is full, the peer has some hundred wake-ups before it
- * already, and this one is not needed. A peer that writes numbers into want without waiting makes us send a byte
- * for each index that we publish, at most: no more than if it really slept each time. One that sends bytes without need wakes
- * us, at the price of a system call each. One that never sends any behaves like one that has nothing to say.
+ * The byte goes over the life socket with MSG_DONTWAIT. If the socket is full, the peer has some hundred wake-ups
+ * before it already, and this one is not needed. A peer that writes numbers into want without waiting makes us send
+ * a byte for each index that we publish, at most: no more than if it really slept each time. One that sends bytes
+ * without need wakes us, at the price of a system call each. One that never sends any behaves like one that has
+ * nothing to say.
  *
- * Death. The life socket is a socket pair of which each end has one end: when a process dies, the kernel closes it, after all
- * that the process wrote into the rings. End of file comes behind the wake-ups, or as an error in their place.
+ * Death. The life socket is a socket pair of which each end has one end: when a process dies, the kernel closes it,
+ * after all that the process wrote into the rings. End of file comes behind the wake-ups, or as an error in their
+ * place.
  */
 #include "fabric/ring.h"
 
@@ -69,7 +71,9 @@ static uint64_t pages(uint64_t bytes)
 
 uint64_t ring_memory_size(uint64_t produce, uint64_t consume)
 {
-	if (produce > VMCI_QP_GUEST_MEMORY_MAX || consume > VMCI_QP_GUEST_MEMORY_MAX - produce || (!produce && !consume))
+	const uint64_t max = VMCI_QP_GUEST_MEMORY_MAX;
+
+	if (produce > max || consume > max - produce || (!produce && !consume))
 		return 0;
 	return 2 * RING_PAGE + pages(produce) + pages(consume);
 }

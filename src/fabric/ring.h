@@ -3,9 +3,9 @@
  * One end's view of a queue pair between two processes: two byte rings in a memfd that both map, in VMCI's layout (VMCI
  * reference, 7.1), and how the ends wake each other.
  *
- * The memory belongs to the peer as much as to us: it can hold anything, at any time. All that decides is private: sizes,
- * our own positions, and the peer's as last read, checked once. A peer that breaks its rules gets -EBADMSG out of
- * our functions, and can make us neither leave our own memory nor wait.
+ * The memory belongs to the peer as much as to us: it can hold anything, at any time. All that decides is private:
+ * sizes, our own positions, and the peer's as last read, checked once. A peer that breaks its rules gets -EBADMSG
+ * out of our functions, and can make us neither leave our own memory nor wait.
  *
  * Two threads may use a view at once: one the functions of the produce direction (RING_OUT), one those of the consume
  * direction (RING_IN). ring_hear() is for one thread at a time; the rest of the life socket's functions, for any.
@@ -128,7 +128,7 @@ void ring_leave(struct ring *ring);
 /* ring_set_handle() - creator, before anybody can attach: write the pair's handle into both header pages */
 void ring_set_handle(struct ring *ring, struct vmci_handle handle);
 
-/* ring_state(), ring_peer() - as of the last ring_hear(), or failed wake-up; any thread. Peer: VMCI_INVALID_ID if unknown */
+/* ring_state(), ring_peer() - as of the last ring_hear(), or failed wake-up; any thread. VMCI_INVALID_ID: not known */
 enum ring_state ring_state(const struct ring *ring);
 uint32_t ring_peer(const struct ring *ring);
 
@@ -146,8 +146,8 @@ int64_t ring_room(struct ring *ring, uint64_t enough);
 /**
  * ring_reserve() - where to write next
  *
- * Return: contiguous bytes at *@ret_place, all that are free unless the ring ends there; 0: none, *@ret_place is not written;
- * -EBADMSG
+ * Return: contiguous bytes at *@ret_place, all that are free unless the ring ends there; 0: none, *@ret_place is
+ * not written; -EBADMSG
  */
 int64_t ring_reserve(struct ring *ring, uint8_t **ret_place);
 
@@ -171,8 +171,8 @@ int64_t ring_peek(struct ring *ring, void *buf, size_t n);
  * ring_arm() - ask the peer to wake us, then look again
  * @ways: RING_IN: when there is something to read; RING_OUT: when there is room to write
  *
- * Return: 0: sleep now, until ring_fd() is readable; else the ways that need no waiting (their request is withdrawn), or
- * -EBADMSG. One request brings at most one wake-up for each way, so to be called before each sleep.
+ * Return: 0: sleep now, until ring_fd() is readable; else the ways that need no waiting (their request is
+ * withdrawn), or -EBADMSG. One request brings at most one wake-up for each way, so to be called before each sleep.
  */
 int ring_arm(struct ring *ring, unsigned ways);
 
@@ -186,8 +186,9 @@ int ring_fd(const struct ring *ring);
  * ring_hear() - take what is in the life socket
  * @wait: sleep until there is something; a signal or the peer may end it early
  *
- * A peer can fill the socket, which costs one call for each RING_HEAR_MAX bytes: nothing is to be done in a loop until it is
- * empty. After RING_LEFT has been seen, what the peer wrote before is there: look at the ring once more.
+ * A peer can fill the socket, which costs one call for each RING_HEAR_MAX bytes: nothing is to be done in a loop
+ * until it is empty. After RING_LEFT has been seen, what the peer wrote before is there: look at the ring once
+ * more.
  * Return: was anything there? ring_state() tells what has become of the peer
  */
 bool ring_hear(struct ring *ring, bool wait);
