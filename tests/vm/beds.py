@@ -2,7 +2,7 @@
 """Which guests the VM tests run on."""
 
 import pytest
-from testbed import KERNELS, Bed
+from testbed import KERNELS, Bed, FabricBed
 
 BEDS = [(kernel, path) for kernel in KERNELS for path in ("mmio", "classic")]
 BEDS.append(("6.12", "legacy"))     # the handshake and notifications of before 2009
@@ -25,6 +25,34 @@ class Holder:
             self.close()
         if not self.bed:
             self.bed = Bed(self.kernel, self.path, cpus=CPUS.get(self.kernel, 1))
+        return self.bed
+
+    def close(self):
+        if self.bed:
+            self.bed.close()
+        self.bed = None
+
+
+# The fabric's machines: name, then kernel, context, keys of the definition, options of the VM.
+# Two are neighbours; the third must not see them.
+MACHINES = {
+    "bookworm": ("6.1", 101, {"vmci0.domain": "inner"}, {}),
+    "trixie": ("6.12", 102, {"vmci0.domain": "inner"}, {}),
+    "backports": ("newest", 103, {"vmci0.domain": "outer"}, {"cpus": CPUS["newest"]}),
+}
+
+
+class FabricHolder:
+    """One fabric for all tests; another one when a test has destroyed it."""
+
+    def __init__(self):
+        self.bed = None
+
+    def get(self):
+        if self.bed and not self.bed.is_alive:
+            self.close()
+        if not self.bed:
+            self.bed = FabricBed(MACHINES)
         return self.bed
 
     def close(self):

@@ -9,15 +9,17 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
-from beds import BEDS, Holder  # noqa: E402
+from beds import BEDS, MACHINES, FabricHolder, Holder  # noqa: E402
 from testbed.plugin import pytest_runtest_makereport, workdir  # noqa: E402,F401
 
 
 def pytest_collection_modifyitems(config, items):
-    """SHARD=i/n: only the tests of every n-th bed; those without a bed go with the first."""
+    """SHARD=i/n: only the tests of every n-th bed; the fabric's go with the last, others with the first."""
     index, count = map(int, os.environ.get("SHARD", "0/1").split("/"))
 
     def shard(item):
+        if "fabric" in item.fixturenames:
+            return count - 1
         holder = getattr(item, "callspec", None) and item.callspec.params.get("holder")
         return BEDS.index(holder) % count if holder else 0
     config.hook.pytest_deselected(items=[item for item in items if shard(item) != index])
@@ -42,3 +44,29 @@ def bed(holder):
     except BaseException:
         holder.close()
         raise
+
+
+@pytest.fixture(scope="session")
+def fabric_holder():
+    holder = FabricHolder()
+    yield holder
+    holder.close()
+
+
+@pytest.fixture
+def fabric(fabric_holder):
+    """vmcid with the machines of beds.py, all booted. What a test leaves behind in them fails it."""
+    bed = fabric_holder.get()
+    yield bed
+    try:
+        if bed.is_alive:
+            bed.settle()
+    except BaseException:
+        fabric_holder.close()
+        raise
+
+
+@pytest.fixture(params=MACHINES)
+def machine(request, fabric):
+    """Each machine of the fabric in turn."""
+    return fabric[request.param]

@@ -3,9 +3,10 @@
 
 from .bed import PATHS, Bed
 from .device import Device
+from .fabricbed import FabricBed
 from .hybrid import Listener, connect, echo_server
 from .process import Process, TestbedError, until
 from .vm import KERNELS, VM
 
-__all__ = ["Bed", "Device", "KERNELS", "Listener", "PATHS", "Process", "TestbedError", "VM",
+__all__ = ["Bed", "Device", "FabricBed", "KERNELS", "Listener", "PATHS", "Process", "TestbedError", "VM",
            "connect", "echo_server", "until"]

@@ -59,7 +59,8 @@ class Workdir:
 
     def logs(self):
         """The last lines of every log in it."""
-        return "\n".join(f"-- {log.name}\n{tail(log)}" for log in sorted(self.path.glob("*.log")))
+        return "\n".join(f"-- {log.relative_to(self.path)}\n{tail(log)}"
+                         for log in sorted(self.path.rglob("*.log")))
 
 
 class Process:

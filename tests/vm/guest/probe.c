@@ -5,6 +5,7 @@
  *	probe WORDS...				runs a command; prints its answer; status 1 if its code is negative
  *	probe send H BELL RING POLL BYTES SEED	writes the pattern of SEED through a queue pair
  *	probe recv H BELL RING POLL BYTES	reads BYTES, or (0) to the end; prints their number and hash
+ *	probe gen BYTES SEED			writes the pattern of SEED to its output; needs no device
  */
 #include <err.h>
 #include <errno.h>
@@ -111,6 +112,27 @@ static int receive(char **arg)
 	return 0;
 }
 
+static int generate(char **arg)
+{
+	uint64_t size = strtoull(arg[0], NULL, 0), seed = strtoull(arg[1], NULL, 0), done;
+	static uint8_t data[CHUNK];
+
+	for (done = 0; done < size;) {
+		size_t now = size - done < CHUNK ? (size_t)(size - done) : CHUNK, sent = 0;
+
+		pattern_fill(data, now, seed, done);
+		while (sent < now) {
+			ssize_t n = write(STDOUT_FILENO, data + sent, now - sent);
+
+			if (n < 0)
+				err(1, "write");
+			sent += (size_t)n;
+		}
+		done += now;
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -118,7 +140,10 @@ int main(int argc, char **argv)
 		return send_pattern(argv + 2);
 	if (argc == 7 && !strcmp(argv[1], "recv"))
 		return receive(argv + 2);
+	if (argc == 4 && !strcmp(argv[1], "gen"))
+		return generate(argv + 2);
 	if (argc > 1)
 		return run_words(argc, argv);
-	errx(2, "usage: probe WORDS... | send H BELL RING POLL BYTES SEED | recv H BELL RING POLL BYTES");
+	errx(2, "usage: probe WORDS... | send H BELL RING POLL BYTES SEED | recv H BELL RING POLL BYTES |"
+	     " gen BYTES SEED");
 }
