@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Guests in the fabric: datagrams, names, doorbells, queue pairs and events with the host and with neighbours."""
 
-import struct
-
 import pytest
-from testbed import until
+from testbed import names, until
+from testbed.names import LOOKUP, REGISTER, UNREGISTER
 
 MIB = 1 << 20
 
@@ -96,50 +95,35 @@ def test_full_queue_is_said_to_the_sender(fabric, machine):
 # --- Names ----------------------------------------------------------------------------------------------------------
 
 
-def discovery(action, name, handle=(0xffffffff, 0xffffffff), number=7):
-    """A request of the discovery service, in hexadecimal digits: VMCI SDK reference, 6.2."""
-    name = name.encode()
-    return struct.pack("<iiIIi", action, number, *handle, len(name)).hex() + name.hex() + "00000000"
-
-
-def answer(words):
-    """Code and handle of its reply."""
-    assert words[0] == "1:1"
-    number, code, cid, rid, _ = struct.unpack_from("<iiIIi", bytes.fromhex(words[1]))
-    assert number == 7
-    return code, (cid, rid)
-
-
 def ask_discovery(machine, *request):
     endpoint = f"{machine.cid}:7010"
-    machine.run(f"dg send {endpoint} 1:1 {discovery(*request)}")
-    return answer(machine.run(f"dg recv {endpoint} 30000").words)
+    machine.run(f"dg send {endpoint} 1:1 {names.request(*request)}")
+    return names.reply(*machine.run(f"dg recv {endpoint} 30000").words)
 
 
 def test_guest_looks_names_up(fabric, machine):
     host = fabric.host()
     host.run("name register colour 2:7011")
     machine.run("dg create 7010")
-    assert ask_discovery(machine, 0, "colour") == (0, (2, 7011))
-    assert ask_discovery(machine, 0, "flavour")[0] == NOT_FOUND
+    assert ask_discovery(machine, LOOKUP, "colour") == (0, (2, 7011))
+    assert ask_discovery(machine, LOOKUP, "flavour")[0] == NOT_FOUND
 
 
 def test_guest_program_looks_names_up(fabric, machine):
     """By a datagram of AF_VSOCK to {1,1}."""
     host = fabric.host()
     host.run("name register colour 2:7012")
-    output = machine.vm.run(f"vdg ask 1 1 {discovery(0, 'colour')}")
-    assert answer(output.split()[1:]) == (0, (2, 7012))
+    assert names.ask(machine.vm, LOOKUP, "colour") == (0, (2, 7012))
 
 
 def test_guest_registers_names(fabric, machine):
     host = fabric.host()
     machine.run("dg create 7010")
-    assert ask_discovery(machine, 1, "shape", (machine.cid, 7010))[0] == 0
+    assert ask_discovery(machine, REGISTER, "shape", (machine.cid, 7010))[0] == 0
     assert host.run("name lookup shape 0").last == f"{machine.cid}:7010"
-    assert ask_discovery(machine, 1, "shape", (machine.cid, 7010))[0] == ALREADY_EXISTS
-    assert ask_discovery(machine, 1, "host", (2, 7010))[0] < 0
-    assert ask_discovery(machine, 2, "shape")[0] == 0
+    assert ask_discovery(machine, REGISTER, "shape", (machine.cid, 7010))[0] == ALREADY_EXISTS
+    assert ask_discovery(machine, REGISTER, "host", (2, 7010))[0] < 0
+    assert ask_discovery(machine, UNREGISTER, "shape")[0] == 0
     assert host.fails("name lookup shape 0") < 0
 
 
@@ -345,7 +329,7 @@ def test_queue_pair_refusals(fabric, machine):
 
 def test_host_program_murdered(fabric, machine):
     pair = Pair(fabric, machine, "host")
-    pair.host.run(f"name register mortal 2:7050")
+    pair.host.run("name register mortal 2:7050")
     pair.host.kill()
     fabric.hosts.remove(pair.host)
     assert machine.run("events 30000").words == ["QP_PEER_DETACH", "2", pair.handle]

@@ -6,8 +6,8 @@ import hashlib
 import subprocess
 import threading
 
-from test_fabric import DST_UNREACHABLE, MIB, NOT_FOUND, Pair, answer, discovery
-from testbed import Listener, until
+from test_fabric import DST_UNREACHABLE, MIB, NOT_FOUND, Pair
+from testbed import Listener, names, until
 from testbed.host import host_program
 
 GIB = 1 << 30
@@ -101,8 +101,8 @@ def test_everybody_is_known_again(fabric):
     replace_broker(fabric)
 
     assert program.run("name lookup known 10000").last == "2:7110"
-    machine.run(f"dg send {machine.cid}:7110 1:1 {discovery(0, 'known')}")
-    assert answer(machine.run(f"dg recv {machine.cid}:7110 30000").words) == (0, (2, 7110))
+    machine.run(f"dg send {machine.cid}:7110 1:1 {names.request(names.LOOKUP, 'known')}")
+    assert names.reply(*machine.run(f"dg recv {machine.cid}:7110 30000").words) == (0, (2, 7110))
     for one, here, two, there in ((machine, machine.cid, host, 2), (machine, machine.cid, program, program.cid),
                                   (host, 2, program, program.cid), (machine, machine.cid, neighbour, neighbour.cid)):
         for sends, source, hears, target in (one, here, two, there), (two, there, one, here):

@@ -21,17 +21,17 @@ def script(name, *args):
 
 
 @functools.lru_cache(None)
-def kernel_files(kernel, probe=False):
+def kernel_files(kernel, probe=False, files=()):
     """The vmlinuz and an initramfs of a kernel, fetched and built if need be.
 
-    With probe, /lib/vmci_probe.ko is in it, the module of tests/vm/module.
+    With probe, /lib/vmci_probe.ko is in it, the module of tests/vm/module; and so are the files.
     """
     suite = KERNELS[kernel]
     modules = [script("build-guest-module", suite)] if probe else []    # may find a newer kernel
     directory = script("fetch-kernels", suite)
-    name = "-".join(["initramfs", suite] + [module.parent.name for module in modules])
-    initramfs = BUILD / "vm" / f"{name}.cpio"
-    script("mkinitramfs", directory, initramfs, *modules)
+    names = [module.parent.name for module in modules] + [file.name for file in files]
+    initramfs = BUILD / "vm" / ("-".join(["initramfs", suite, *names]) + ".cpio")
+    script("mkinitramfs", directory, initramfs, *modules, *files)
     return directory / "vmlinuz", initramfs
 
 
@@ -39,13 +39,13 @@ class VM(Qemu):
     """Boots at once; ready() waits until the guest takes commands.
 
     With shell=True the guest's console is a shell on our own terminal; with probe=True the guest
-    has /dev/vmci_probe and the command of that name.
+    has /dev/vmci_probe and the command of that name; files are to be found in its /lib.
     """
 
     def __init__(self, directory, kernel, socket=None, *options, memory=768, cpus=1,
-                 share=True, shell=False, probe=False, **properties):
+                 share=True, shell=False, probe=False, files=(), **properties):
         directory = pathlib.Path(directory)
-        vmlinuz, initramfs = kernel_files(kernel, probe)
+        vmlinuz, initramfs = kernel_files(kernel, probe, tuple(files))
         self.probe = probe
         self.console = directory / "console.log"
         device = ["-device", vmci_device_option(socket, **properties)] if socket else []

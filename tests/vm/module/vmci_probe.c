@@ -4,7 +4,7 @@
  *
  * DOC: Theory of operation
  *
- * A test opens the device, writes one command, and reads the answer: "CODE words...\n", where a negative CODE is what the
+ * A test opens the device, writes one command, and reads the answer: "CODE words...\n"; a negative CODE is what the
  * API said (VMCI_ERROR_*). Objects are known by their handle, CONTEXT:RESOURCE, to everybody who opens the device, and
  * live until somebody destroys them or the module goes. `any` is the invalid handle: have one chosen.
  *
@@ -25,13 +25,13 @@
  *	dg destroy H
  *	events MS				waits for one; answers all since the last time: NAME CONTEXT [HANDLE]
  *
- * `qp use` turns the open file into the queue pair's data: write() produces all its bytes, read() consumes one or more; the end
- * of file is a peer that left. Guests are not told of a peer's progress, so we ring the doorbell RING after we moved the
- * ring's positions, and sleep until our own doorbell BELL is rung, or look again after POLL milliseconds. `any` for no
- * doorbell, 0 for no looking; who then waits for longer than PATIENCE gets ETIMEDOUT.
+ * `qp use` turns the open file into the queue pair's data: write() produces all its bytes, read() consumes one or more;
+ * the end of file is a peer that left. Guests are not told of a peer's progress, so we ring the doorbell RING after we
+ * moved the ring's positions, and sleep until our own doorbell BELL is rung, or look again after POLL milliseconds. `any`
+ * for no doorbell, 0 for no looking; who then waits for longer than PATIENCE gets ETIMEDOUT.
  *
- * Locks: objects_mutex guards the list; an object is freed by who puts its last reference. What callbacks of the API touch,
- * which run in whatever context, is behind the spinlock events_lock. One wait queue serves all.
+ * Locks: objects_mutex guards the list; an object is freed by who puts its last reference. What callbacks of the API
+ * touch, which run in whatever context, is behind the spinlock events_lock. One wait queue serves all.
  */
 #include <linux/fs.h>
 #include <linux/kref.h>
@@ -405,8 +405,8 @@ static int bell_create(struct session *s, struct words *w)
 }
 
 /*
- * Where the API has no call for it, a datagram to the hypervisor does what that did: it is the hypercall. Only endpoints
- * may send datagrams, so we have one.
+ * Where the API has no call for it, a datagram to the hypervisor does what that did: it is the hypercall. Only
+ * endpoints may send datagrams, so we have one.
  */
 #ifdef HAVE_DOORBELL_NOTIFY
 static int ring(struct vmci_handle h)
