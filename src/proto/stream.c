@@ -16,7 +16,7 @@
  * streams are fair to each other, and a slow one only fills its own ring.
  *
  * A packet that the peer's queue has no room for is not lost: the stream owes it (OWE_*), stands on
- * the owing list, and tries again a little later.
+ * the owing list, and tries again when there is room (streams_room()), or a little later.
  *
  * How a stream ends:
  *
@@ -39,8 +39,11 @@
 
 #include "base/checked.h"
 
-/* Wait this long before trying again to send what the peer's queue had no room for. */
-#define RETRY_NS 2000000ull
+/*
+ * Wait this long before trying again to send what the peer's queue had no room for, unless streams_room() says that it
+ * has some.
+ */
+#define RETRY_NS 100000000ull
 
 /*
  * Times between looks whether the peer of a stream that we closed has read everything, doubled each time. After the last
@@ -382,6 +385,11 @@ static void run_owing(struct streams *t, uint64_t now)
 		pump_flush(s);
 	}
 	t->retry_at = now + RETRY_NS;
+}
+
+void streams_room(struct streams *t)
+{
+	t->retry_at = 0;
 }
 
 bool streams_run(struct streams *t)

@@ -163,6 +163,9 @@ bool streams_poll(struct streams *t);
 /* streams_deadline() - when streams_run() must be called at the latest; UINT64_MAX: never */
 uint64_t streams_deadline(const struct streams *t);
 
+/* streams_room() - the peer's queue, which was full, has room: the next streams_run() sends what is owed */
+void streams_room(struct streams *t);
+
 /* streams_memory_changed() - the VMM mapped or unmapped memory: try parked streams again. */
 void streams_memory_changed(struct streams *t);
 

@@ -64,7 +64,7 @@ static bool is_stale(const struct sockaddr_un *sun)
 	return refused;
 }
 
-int listener_open(const char *path)
+static int open_type(const char *path, int type, mode_t mode)
 {
 	struct sockaddr_un sun;
 	mode_t mask;
@@ -72,10 +72,10 @@ int listener_open(const char *path)
 
 	if (r)
 		return r;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	mask = umask(0117);
+	mask = umask(0777 & ~mode);
 	r = bind(fd, (struct sockaddr *)&sun, sizeof(sun));
 	if (r && errno == EADDRINUSE && is_stale(&sun) && !unlink(path))
 		r = bind(fd, (struct sockaddr *)&sun, sizeof(sun));
@@ -91,6 +91,16 @@ int listener_open(const char *path)
 		return r;
 	}
 	return fd;
+}
+
+int listener_open(const char *path)
+{
+	return open_type(path, SOCK_STREAM, 0660);
+}
+
+int listener_open_packets(const char *path)
+{
+	return open_type(path, SOCK_SEQPACKET, 0600);
 }
 
 void listener_close(int *fd, const char *path)

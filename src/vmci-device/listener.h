@@ -13,6 +13,9 @@
  */
 int listener_open(const char *path);
 
+/* listener_open_packets() - the same, for SOCK_SEQPACKET; the file gets mode 0600 */
+int listener_open_packets(const char *path);
+
 /* listener_close() - close *@fd and remove @path; nothing if *@fd is -1. */
 void listener_close(int *fd, const char *path);
 

@@ -14,6 +14,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "fabric.h"
 #include "hybrid.h"
 #include "keeper.h"
 #include "listener.h"
@@ -42,7 +43,11 @@ __attribute__((visibility("default"))) const char *argp_program_version = "vmci-
 struct options {
 	const char *socket;
 	const char *hybrid;
+	const char *rendezvous;
+	const char *name;
 	int fd;
+	int conn_fd;
+	int fabric_fd;
 	bool once;
 	bool no_sandbox;
 	bool no_keeper;
@@ -64,16 +69,25 @@ enum {
 	OPT_LEGACY,
 	OPT_NO_SANDBOX,
 	OPT_NO_KEEPER,
+	OPT_CONN_FD,
+	OPT_FABRIC_FD,
+	OPT_RENDEZVOUS,
+	OPT_NAME,
 };
 
 static const struct argp_option option_table[] = {
 	{ "socket", OPT_SOCKET, "PATH", 0, "Listen for the VMM at the UNIX socket PATH", 1 },
 	{ "socket-path", OPT_SOCKET, "PATH", OPTION_ALIAS, NULL, 1 },
 	{ "fd", OPT_FD, "N", 0, "Listen at the descriptor N, which was opened by the caller", 1 },
+	{ "conn-fd", OPT_CONN_FD, "N", 0, "Serve the VMM that has connected at the descriptor N, then exit", 1 },
 	{ "cid", OPT_CID, "N", 0, "The guest's context id, 16 or more", 1 },
 	{ "hybrid", OPT_HYBRID, "PATH", 0,
 	  "Streams: programs connect to the UNIX socket PATH and send \"CONNECT <port>\"; a guest's connect to port P of "
 	  "the host arrives at the UNIX socket PATH_P", 2 },
+	{ "fabric-fd", OPT_FABRIC_FD, "N", 0, "Other contexts: the descriptor N is connected to vmcid", 2 },
+	{ "rendezvous", OPT_RENDEZVOUS, "PATH", 0,
+	  "Where a new vmcid finds this device after the old one has ended: listen at the UNIX socket PATH", 2 },
+	{ "name", OPT_NAME, "NAME", 0, "The VM's name, for vmcid", 2 },
 	{ "classic", OPT_CLASSIC, NULL, 0, "A device without registers in memory, as before 2022: slow", 3 },
 	{ "msi", OPT_MSI, NULL, 0, "MSI instead of MSI-X, so that QEMU can unplug the device", 3 },
 	{ "intx", OPT_INTX, NULL, 0, "Offer a legacy interrupt pin, too, for guests of before 2010", 3 },
@@ -114,6 +128,23 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		break;
 	case OPT_FD:
 		o->fd = (int)parse_number(state, "fd", arg, 3, 1u << 20);
+		break;
+	case OPT_CONN_FD:
+		o->conn_fd = (int)parse_number(state, "conn-fd", arg, 3, 1u << 20);
+		o->once = true;
+		break;
+	case OPT_FABRIC_FD:
+		o->fabric_fd = (int)parse_number(state, "fabric-fd", arg, 3, 1u << 20);
+		break;
+	case OPT_RENDEZVOUS:
+		if (!*arg)
+			argp_error(state, "--rendezvous wants a path");
+		o->rendezvous = arg;
+		break;
+	case OPT_NAME:
+		if (!*arg)
+			argp_error(state, "--name wants a name");
+		o->name = arg;
 		break;
 	case OPT_CID:
 		o->vm.device.cid = (uint32_t)parse_number(state, "cid", arg, VMCI_CID_FIRST_VM, VMCI_INVALID_ID - 1);
@@ -157,10 +188,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		argp_error(state, "unexpected argument \"%s\"", arg);
 		break;
 	case ARGP_KEY_END:
-		if (o->socket && o->fd >= 0)
-			argp_error(state, "give either --socket or --fd, not both");
-		if (!o->socket && o->fd < 0)
-			argp_error(state, "give the VMM's socket with --socket or --fd");
+		if ((o->socket != NULL) + (o->fd >= 0) + (o->conn_fd >= 0) > 1)
+			argp_error(state, "give one of --socket, --fd and --conn-fd");
+		if (!o->socket && o->fd < 0 && o->conn_fd < 0)
+			argp_error(state, "give the VMM's socket with --socket, --fd or --conn-fd");
+		if (o->fabric_fd >= 0 && (o->fabric_fd == o->fd || o->fabric_fd == o->conn_fd))
+			argp_error(state, "--fabric-fd is the VMM's socket");
 		if (!o->vm.device.cid)
 			argp_error(state, "give the guest's context id with --cid");
 		break;
@@ -184,6 +217,7 @@ static const struct argp option_parser = {
  * struct server - the process
  * @vm:       the VMM that is being served, or NULL
  * @stopping: a signal came, or the VM of --once has gone
+ * @lingering: how many of hybrid and fabric still have something for programs
  */
 struct server {
 	struct options options;
@@ -191,6 +225,7 @@ struct server {
 	sd_event_source *listen;
 	struct vm *vm;
 	bool stopping;
+	int lingering;
 	int fd;
 };
 
@@ -198,17 +233,21 @@ static void on_idle(void *ctx)
 {
 	struct server *server = ctx;
 
-	sd_event_exit(server->event, 0);
+	if (--server->lingering == 0)
+		sd_event_exit(server->event, 0);
 }
 
 /* No VM any more, and no new one: end when programs have read what is theirs. */
 static void linger(struct server *server)
 {
 	struct hybrid *h = server->options.vm.hybrid;
+	struct fabric *f = server->options.vm.fabric;
 
 	server->stopping = true;
-	sd_event_source_set_enabled(server->listen, SD_EVENT_OFF);
-	if (!h || !hybrid_stop(h, on_idle, server))
+	if (server->listen)
+		sd_event_source_set_enabled(server->listen, SD_EVENT_OFF);
+	server->lingering = (h && hybrid_stop(h, on_idle, server)) + (f && fabric_stop(f, on_idle, server));
+	if (!server->lingering)
 		sd_event_exit(server->event, 0);
 }
 
@@ -219,17 +258,19 @@ static void on_vm_ended(void *ctx)
 	server->vm = vm_free(server->vm);
 	if (server->options.once || server->stopping)
 		linger(server);
-	else
+	else if (server->listen)
 		sd_event_source_set_enabled(server->listen, SD_EVENT_ON);
 }
 
 static int on_lingered(sd_event_source *source, uint64_t usec, void *ctx)
 {
 	struct server *server = ctx;
+	const struct vm_config *vm = &server->options.vm;
 
 	(void)source;
 	(void)usec;
-	log_warn("ending, though programs have not read %zu bytes", hybrid_lingering(server->options.vm.hybrid));
+	log_warn("ending, though programs have not read %zu bytes",
+		 (vm->hybrid ? hybrid_lingering(vm->hybrid) : 0) + (vm->fabric ? fabric_lingering(vm->fabric) : 0));
 	sd_event_exit(server->event, 0);
 	return 0;
 }
@@ -254,13 +295,28 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *inf
 	return 0;
 }
 
+/* Serve the VMM at @fd: taken over. */
+static int serve(struct server *server, int fd)
+{
+	struct ucred peer = { 0 };
+	socklen_t len = sizeof(peer);
+	int r;
+
+	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
+	r = vm_new(server->event, fd, &server->options.vm, on_vm_ended, server, &server->vm);
+	if (r < 0) {
+		log_err("cannot serve the VMM: %s", strerror(-r));
+		return r;
+	}
+	log_info("cid %u: VMM connected (pid %d, uid %u)", server->options.vm.device.cid, (int)peer.pid,
+		 (unsigned)peer.uid);
+	return 0;
+}
+
 static int on_vmm(sd_event_source *source, int listener, uint32_t events, void *ctx)
 {
 	struct server *server = ctx;
-	struct ucred peer = { 0 };
-	socklen_t len = sizeof(peer);
 	int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	int r;
 
 	(void)events;
 	if (fd < 0) {
@@ -268,16 +324,9 @@ static int on_vmm(sd_event_source *source, int listener, uint32_t events, void *
 			log_err("accept: %s", strerror(errno));
 		return 0;
 	}
-	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
-	r = vm_new(server->event, fd, &server->options.vm, on_vm_ended, server, &server->vm);
-	if (r < 0) {
-		log_err("cannot serve the VMM: %s", strerror(-r));
-		return 0;
-	}
-	log_info("cid %u: VMM connected (pid %d, uid %u)", server->options.vm.device.cid, (int)peer.pid,
-		 (unsigned)peer.uid);
 	/* One VM at a time: the next waits in the backlog. */
-	sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	if (!serve(server, fd))
+		sd_event_source_set_enabled(source, SD_EVENT_OFF);
 	return 0;
 }
 
@@ -293,12 +342,46 @@ static void raise_nofile(void)
 		log_warn("cannot raise the limit of open files: %s", strerror(errno));
 }
 
+/* Is @fd a connected socket of this kind? Makes it ours: non-blocking, close-on-exec. */
+static bool is_connected(int fd, int type)
+{
+	return sd_is_socket(fd, AF_UNIX, type, 0) > 0 && !fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) &&
+	       !fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+static int open_fabric(struct server *server)
+{
+	struct options *o = &server->options;
+	char number[32];
+	struct fabric_config config = {
+		.cid = o->vm.device.cid,
+		.name = o->name ? o->name : number,
+		.fd = o->fabric_fd,
+		.rendezvous = o->rendezvous,
+		.spin_ns = o->vm.spin_ns,
+	};
+
+	if (o->fabric_fd < 0 && !o->rendezvous)
+		return 0;
+	if (o->fabric_fd >= 0 && !is_connected(o->fabric_fd, SOCK_SEQPACKET)) {
+		log_err("descriptor %d is not a connected UNIX SEQPACKET socket", o->fabric_fd);
+		return -EINVAL;
+	}
+	snprintf(number, sizeof(number), "cid %u", o->vm.device.cid);
+	return fabric_new(server->event, &config, &o->vm.fabric);
+}
+
 static int server_open(struct server *server)
 {
 	struct options *o = &server->options;
 	int r;
 
-	if (o->fd >= 0) {
+	if (o->conn_fd >= 0) {
+		if (!is_connected(o->conn_fd, SOCK_STREAM)) {
+			log_err("descriptor %d is not a connected UNIX stream socket", o->conn_fd);
+			return -EINVAL;
+		}
+	} else if (o->fd >= 0) {
 		if (sd_is_socket(o->fd, AF_UNIX, SOCK_STREAM, 1) <= 0 ||
 		    fcntl(o->fd, F_SETFL, fcntl(o->fd, F_GETFL) | O_NONBLOCK)) {
 			log_err("descriptor %d is not a listening UNIX stream socket", o->fd);
@@ -322,6 +405,9 @@ static int server_open(struct server *server)
 			return r;
 		}
 	}
+	r = open_fabric(server);
+	if (r < 0 || server->fd < 0)
+		return r;
 	r = sd_event_add_io(server->event, &server->listen, server->fd, EPOLLIN, on_vmm, server);
 	if (r < 0)
 		log_err("cannot watch the socket: %s", strerror(-r));
@@ -330,8 +416,15 @@ static int server_open(struct server *server)
 
 static int confine(const struct options *o)
 {
-	const char *paths[] = { o->fd >= 0 ? o->hybrid : o->socket, o->fd >= 0 ? NULL : o->hybrid, NULL };
-	int r;
+	const char *paths[4] = { NULL };
+	int n = 0, r;
+
+	if (o->socket)
+		paths[n++] = o->socket;
+	if (o->hybrid)
+		paths[n++] = o->hybrid;
+	if (o->rendezvous)
+		paths[n++] = o->rendezvous;
 
 	if (o->no_sandbox)
 		return 0;
@@ -370,18 +463,19 @@ static void server_close(struct server *server)
 	server->vm = vm_free(server->vm);
 	server->options.vm.keeper = keeper_free(server->options.vm.keeper);
 	server->options.vm.hybrid = hybrid_free(server->options.vm.hybrid);
+	server->options.vm.fabric = fabric_free(server->options.vm.fabric);
 	sd_event_source_disable_unref(server->listen);
-	if (server->options.fd >= 0)
-		fd_close(&server->fd);
-	else
+	if (server->options.socket)
 		listener_close(&server->fd, server->options.socket);
+	else
+		fd_close(&server->fd);
 	sd_event_unref(server->event);
 }
 
 int main(int argc, char **argv)
 {
 	struct server server = {
-		.options = { .fd = -1, .level = LOG_LEVEL_INFO, .vm = { .spin_ns = DEFAULT_SPIN_US * 1000u } },
+		.options = { .fd = -1, .conn_fd = -1, .fabric_fd = -1, .level = LOG_LEVEL_INFO, .vm = { .spin_ns = DEFAULT_SPIN_US * 1000u } },
 		.fd = -1,
 	};
 	sigset_t mask;
@@ -413,9 +507,13 @@ int main(int argc, char **argv)
 		r = confine(&server.options);
 	if (r >= 0) {
 		sd_notify(0, "READY=1");
-		log_info("cid %u: waiting for a VMM", server.options.vm.device.cid);
-		r = sd_event_loop(server.event);
+		if (server.options.conn_fd >= 0)
+			r = serve(&server, server.options.conn_fd);
+		else
+			log_info("cid %u: waiting for a VMM", server.options.vm.device.cid);
 	}
+	if (r >= 0)
+		r = sd_event_loop(server.event);
 	server_close(&server);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

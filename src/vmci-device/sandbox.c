@@ -84,6 +84,8 @@ static const int allowed_device[] = {
 	SCMP_SYS(dup),
 	SCMP_SYS(fstat), SCMP_SYS(fstatfs), SCMP_SYS(newfstatat), SCMP_SYS(fcntl), SCMP_SYS(lseek), SCMP_SYS(unlink),
 	SCMP_SYS(unlinkat),
+	/* the fabric: memory of queue pairs, doorbells */
+	SCMP_SYS(memfd_create), SCMP_SYS(ftruncate), SCMP_SYS(preadv2), SCMP_SYS(setitimer),
 	/* memory */
 	SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(mprotect), SCMP_SYS(brk),
 	SCMP_SYS(mincore),

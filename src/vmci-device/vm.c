@@ -3,8 +3,9 @@
  * DOC: Theory of operation
  *
  *	VMM socket --> session --> device --> streams --> hybrid ends (sockets of programs)
- *	               |            |           |
- *	               guest memory +-----------+
+ *	               |            |   |       |
+ *	               guest memory +---|-------+
+ *	                                +--> fabric (other contexts: datagrams, doorbells, queue pairs)
  *
  * Calls go to the right during one dispatch of the event loop; what the streams have to do is then done
  * in one place, on_work(), which runs as long as there is work, with the other event sources getting
@@ -41,6 +42,7 @@ struct vm {
 	struct streams *streams;
 	struct vus_session *session;
 	uint64_t stop_at;		/* vm_stop() was called, and waits no longer than that; 0: it was not */
+	bool roomy;			/* the guest has made room in its queue since the streams ran */
 	bool over;			/* the session has ended: the VMM has gone, or is to be left alone */
 	bool active;			/* the guest's driver was there when last looked at */
 	bool unusable;			/* and was told off for memory that cannot be reached */
@@ -91,16 +93,19 @@ static int32_t port_datagram(void *ctx, const uint8_t *dg, size_t size)
 	struct vm *vm = ctx;
 	struct dg_header h = dg_parse(dg);
 
-	if (h.dst.context != VMCI_CID_HOST)
-		return VMCI_ERROR_DST_UNREACHABLE;
-	if (h.dst.resource != VMCI_RID_STREAM)
-		return VMCI_ERROR_INVALID_RESOURCE;
-	return streams_packet(vm->streams, dg, size);
+	if (h.dst.context == VMCI_CID_HOST && h.dst.resource == VMCI_RID_STREAM)
+		return streams_packet(vm->streams, dg, size);
+	if (vm->config.fabric)
+		return fabric_datagram(vm->config.fabric, dg, size);
+	return h.dst.context == VMCI_CID_HOST ? VMCI_ERROR_INVALID_RESOURCE : VMCI_ERROR_DST_UNREACHABLE;
 }
 
 static int32_t port_doorbell(void *ctx, struct vmci_handle handle)
 {
-	(void)ctx;
+	struct vm *vm = ctx;
+
+	if (vm->config.fabric)
+		return fabric_doorbell(vm->config.fabric, handle);
 	return handle.context == VMCI_CID_HOST ? VMCI_ERROR_NOT_FOUND : VMCI_ERROR_DST_UNREACHABLE;
 }
 
@@ -115,6 +120,50 @@ static void port_qp_gone(void *ctx, void *owner)
 {
 	(void)ctx;
 	stream_peer_gone(owner);
+}
+
+static void port_room(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	vm->roomy = true;
+	if (vm->config.fabric)
+		fabric_room(vm->config.fabric);
+}
+
+static void port_bell_gone(void *ctx, struct vmci_handle handle)
+{
+	struct vm *vm = ctx;
+
+	fabric_bell_gone(vm->config.fabric, handle);
+}
+
+static void port_driver_gone(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	fabric_driver_gone(vm->config.fabric);
+}
+
+static int32_t port_far_find(void *ctx, const struct dev_far *far, void **ret_owner, uint32_t *ret_context)
+{
+	struct vm *vm = ctx;
+
+	return fabric_far_find(vm->config.fabric, far, ret_owner, ret_context);
+}
+
+static void port_far_attached(void *ctx, void *owner)
+{
+	struct vm *vm = ctx;
+
+	fabric_far_attached(vm->config.fabric, owner);
+}
+
+static void port_far_gone(void *ctx, void *owner)
+{
+	struct vm *vm = ctx;
+
+	fabric_far_gone(vm->config.fabric, owner);
 }
 
 static void port_log(void *ctx, enum log_level level, const char *line)
@@ -228,8 +277,11 @@ static void op_dma_changed(void *ctx, uint64_t addr, uint64_t size, bool mapped)
 
 	(void)addr;
 	(void)size;
-	if (mapped)
-		streams_memory_changed(vm->streams);
+	if (!mapped)
+		return;
+	streams_memory_changed(vm->streams);
+	if (vm->config.fabric)
+		fabric_memory_changed(vm->config.fabric);
 }
 
 static void op_tap(void *ctx, const uint8_t *msg, size_t len, const int *fds, size_t n_fds)
@@ -286,12 +338,19 @@ static int on_prepare(sd_event_source *source, void *ctx)
 	bool busy;
 
 	(void)source;
+	if (vm->roomy)
+		streams_room(vm->streams);
+	vm->roomy = false;
 	busy = streams_run(vm->streams);
 	busy = streams_poll(vm->streams) || busy || vus_session_is_pending(vm->session);
+	if (vm->config.fabric)
+		busy = fabric_run(vm->config.fabric) || busy;
 	sd_event_source_set_enabled(vm->work, busy ? SD_EVENT_ON : SD_EVENT_OFF);
 
 	sd_event_source_set_io_events(vm->io, vus_session_events(vm->session));
 	deadline = streams_deadline(vm->streams);
+	if (vm->config.fabric && fabric_deadline(vm->config.fabric) < deadline)
+		deadline = fabric_deadline(vm->config.fabric);
 	session_deadline = vus_session_deadline(vm->session);
 	if (session_deadline && session_deadline < deadline)
 		deadline = session_deadline;
@@ -378,6 +437,7 @@ int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended
 		.qp_attached = port_qp_attached,
 		.qp_gone = port_qp_gone,
 		.log = port_log,
+		.room = port_room,
 	};
 	struct stream_ports stream_ports = {
 		.ctx = vm,
@@ -419,6 +479,13 @@ int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended
 	if (r)
 		goto fail;
 	dev_ports.mem = vus_dma_mem(vm->dma);
+	if (config->fabric) {
+		dev_ports.bell_gone = port_bell_gone;
+		dev_ports.driver_gone = port_driver_gone;
+		dev_ports.far_find = port_far_find;
+		dev_ports.far_attached = port_far_attached;
+		dev_ports.far_gone = port_far_gone;
+	}
 	r = dev_new(&config->device, &dev_ports, &vm->dev);
 	if (r)
 		goto fail;
@@ -435,6 +502,8 @@ int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended
 	keeper_attach(config->keeper, vus_session_fd(vm->session));
 	if (config->hybrid)
 		hybrid_set_streams(config->hybrid, vm->streams);
+	if (config->fabric)
+		fabric_set_dev(config->fabric, vm->dev);
 	*ret_vm = vm;
 	return 0;
 
@@ -479,6 +548,8 @@ struct vm *vm_free(struct vm *vm)
 	/* While guest memory is still there: streams hand over what the guest wrote last. */
 	if (vm->session)
 		dev_reset(vm->dev);
+	if (vm->config.fabric)
+		fabric_set_dev(vm->config.fabric, NULL);
 	vm->streams = streams_free(vm->streams);
 	vm->dev = dev_free(vm->dev);
 	if (vm->session)

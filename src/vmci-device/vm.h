@@ -9,6 +9,7 @@
 #include <systemd/sd-event.h>
 
 #include "device/device.h"
+#include "fabric.h"
 #include "hybrid.h"
 #include "keeper.h"
 
@@ -18,6 +19,7 @@ struct vm;
  * struct vm_config - what every VM at our socket gets
  * @device:  the device
  * @hybrid:  where its streams lead to, or NULL: guests find no program, and no program finds guests
+ * @fabric:  where other contexts are, or NULL: there are none
  * @keeper:  who takes over a VM that is still there at the end, or NULL
  * @spin_ns: how long to look at a stream's ring after it ran empty, before going to sleep
  * @legacy:  streams with the legacy handshake only
@@ -25,6 +27,7 @@ struct vm;
 struct vm_config {
 	struct dev_config device;
 	struct hybrid *hybrid;
+	struct fabric *fabric;
 	struct keeper *keeper;
 	uint64_t spin_ns;
 	bool legacy;
