@@ -1,50 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """vmcid killed while guests and programs are at work: it costs no byte and no VM, and the next one knows everybody."""
 
-import functools
-import hashlib
-import subprocess
-import threading
-
 from test_fabric import DST_UNREACHABLE, MIB, NOT_FOUND, Pair
-from testbed import Listener, names, until
-from testbed.host import host_program
+from testbed import names, until
+from testbed.transfer import Stream
 
 GIB = 1 << 30
-
-
-@functools.lru_cache(None)
-def generated(size, seed):
-    """SHA-256 of the pattern that a guest's `probe gen` writes."""
-    with subprocess.Popen([host_program("probe"), "gen", str(size), str(seed)], stdout=subprocess.PIPE) as child:
-        digest = hashlib.sha256()
-        while data := child.stdout.read(MIB):
-            digest.update(data)
-    return digest.hexdigest()
-
-
-class Stream:
-    """An AF_VSOCK stream of a guest, read and hashed as it comes."""
-
-    def __init__(self, machine, size, seed, port=7100):
-        self.size, self.seed, self.got, self.digest = size, seed, 0, hashlib.sha256()
-        with Listener(machine.hybrid, port) as listener:
-            self.guest = machine.vm.start(f"probe gen {size} {seed} | socat -u -b 262144 - VSOCK-CONNECT:2:{port}")
-            self.socket = listener.accept()
-        self.thread = threading.Thread(target=self._read, daemon=True)
-        self.thread.start()
-
-    def _read(self):
-        with self.socket:
-            while data := self.socket.recv(MIB):
-                self.digest.update(data)
-                self.got += len(data)
-
-    def is_right(self):
-        """Waits for the end."""
-        self.guest.check(600)
-        self.thread.join(60)
-        return self.got == self.size and self.digest.hexdigest() == generated(self.size, self.seed)
 
 
 def replace_broker(fabric):

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Bulk transfers with unmodified socat in the guest, hashed at both ends."""
 
+import functools
 import hashlib
 import os
+import subprocess
+import threading
 import time
 
+from .host import host_program
 from .hybrid import Listener, connect, read_all
 
 
@@ -42,3 +46,37 @@ def host_to_guest(device, vm, size, port=5001):
     seconds = time.monotonic() - began
     received = vm.run("sha256sum </tmp/received && rm /tmp/received").split()[0]
     return Transfer(size, hashlib.sha256(data).hexdigest(), received, seconds)
+
+
+@functools.lru_cache(None)
+def generated(size, seed):
+    """SHA-256 of the pattern that a guest's `probe gen` writes."""
+    with subprocess.Popen([host_program("probe"), "gen", str(size), str(seed)], stdout=subprocess.PIPE) as child:
+        digest = hashlib.sha256()
+        while data := child.stdout.read(1 << 20):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+class Stream:
+    """An AF_VSOCK stream of a guest, read and hashed as it comes."""
+
+    def __init__(self, machine, size, seed, port=7100):
+        self.size, self.seed, self.got, self.digest = size, seed, 0, hashlib.sha256()
+        with Listener(machine.hybrid, port) as listener:
+            self.guest = machine.vm.start(f"probe gen {size} {seed} | socat -u -b 262144 - VSOCK-CONNECT:2:{port}")
+            self.socket = listener.accept()
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self):
+        with self.socket:
+            while data := self.socket.recv(1 << 20):
+                self.digest.update(data)
+                self.got += len(data)
+
+    def is_right(self):
+        """Waits for the end."""
+        self.guest.check(600)
+        self.thread.join(60)
+        return self.got == self.size and self.digest.hexdigest() == generated(self.size, self.seed)

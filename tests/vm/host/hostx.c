@@ -10,7 +10,7 @@
  *	qp create RESOURCE PEER PRODUCE CONSUME FLAGS	answers the handle
  *	qp attach H PRODUCE CONSUME FLAGS
  *	qp state H					waiting, attached or left; peer; bytes ready, room
- *	qp send H RING BYTES SEED			writes the pattern of SEED; rings after each piece; bytes and hash
+ *	qp send H RING BYTES SEED			writes the pattern of SEED, ringing at each piece; bytes, hash
  *	qp recv H RING BYTES				reads BYTES, or (0) to the end; bytes and hash
  *	qp detach H
  *	bell create RESOURCE | ring H | wait H COUNT MS | destroy H

@@ -10,8 +10,8 @@
  *
  *	cid					the context's id
  *	qp alloc H PEER PRODUCE CONSUME FLAGS	create or (flag 1: only) attach; answers the handle
- *	qp state H				bytes: free and ready to produce, free and ready to consume; peer: waiting,
- *						attached or left, as events have it
+ *	qp state H				bytes: free and ready to produce, free and ready to consume; peer:
+ *						waiting, attached or left, as events have it
  *	qp use H BELL RING POLL			see below
  *	qp detach H
  *	bell create H				answers the handle
@@ -27,8 +27,8 @@
  *
  * `qp use` turns the open file into the queue pair's data: write() produces all its bytes, read() consumes one or more;
  * the end of file is a peer that left. Guests are not told of a peer's progress, so we ring the doorbell RING after we
- * moved the ring's positions, and sleep until our own doorbell BELL is rung, or look again after POLL milliseconds. `any`
- * for no doorbell, 0 for no looking; who then waits for longer than PATIENCE gets ETIMEDOUT.
+ * moved the ring's positions, and sleep until our own doorbell BELL is rung, or look again after POLL milliseconds.
+ * `any` for no doorbell, 0 for no looking; who then waits for longer than PATIENCE gets ETIMEDOUT.
  *
  * Locks: objects_mutex guards the list; an object is freed by who puts its last reference. What callbacks of the API
  * touch, which run in whatever context, is behind the spinlock events_lock. One wait queue serves all.
