@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* vmcid.conf(5), read. */
+#ifndef VMCID_CONF_H
+#define VMCID_CONF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "proto/limits.h"
+
+#define CONF_PATH_MAX 1024u
+#define CONF_REASON_SIZE 256u
+
+/**
+ * struct conf - the configuration
+ * @socket_mode, @socket_group: of control.sock; (gid_t)-1: as it is made
+ * @vm_mode, @vm_group: of vm/NAME.sock
+ * @trusted: users besides root and our own
+ * @program: of devices; "" if not set
+ * @trusted_only: discovery: only trusted ones may register names
+ */
+struct conf {
+	mode_t socket_mode;
+	gid_t socket_group;
+	mode_t vm_mode;
+	gid_t vm_group;
+	uid_t trusted[LIMIT_VMCID_TRUSTED];
+	size_t n_trusted;
+	char program[CONF_PATH_MAX];
+	bool trusted_only;
+};
+
+/* conf_default() - what holds without a file */
+struct conf conf_default(void);
+
+/**
+ * conf_parse() - a file's text, over what is in @conf already
+ * @ret_reason: on -EBADMSG: "line 3: socket.mode: ..."
+ *
+ * Names of users and groups are looked up. A key that is not known is an error: it might have been meant to protect something.
+ * Return: 0; -EBADMSG; -ENOMEM
+ */
+int conf_parse(const char *text, size_t len, struct conf *conf, char ret_reason[static CONF_REASON_SIZE]);
+
+/**
+ * conf_read_file() - the contents of a dictionary's file
+ * @dir: directory, or AT_FDCWD
+ *
+ * Return: 0, @ret_text is to be freed; -EFBIG: larger than a dictionary may be; another negative errno
+ */
+int conf_read_file(int dir, const char *path, char **ret_text, size_t *ret_len);
+
+#endif /* VMCID_CONF_H */

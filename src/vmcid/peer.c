@@ -1,0 +1,1121 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * DOC: Theory of operation
+ *
+ * A peer is a connection. Its requests are carried out in order, and answered in order, at once in nearly all cases: what the
+ * broker says becomes the reply. Two answers of the broker take longer, and make the peer wait:
+ *
+ *	BRK_ASK		the object is a guest's. An *ask* goes to the guest's device; the reply follows from the answer, or from
+ *			the device's end, or from a second without an answer
+ *	BRK_LATER	vmcid was started anew, and the owner may not be back; the request is tried again after the grace period
+ *
+ * A program that waits is not read from: what it goes on saying stays in the socket. A device is read from all the time,
+ * because its answers are waited for, by another device perhaps that it waits for itself; its requests queue up here,
+ * FAB_PIPELINE of them at most.
+ *
+ * What does not fit into the socket is kept in a list and written when there is room. The list is bounded; a client that makes it
+ * overflow does not read, and is dropped.
+ *
+ * Ends are deferred: peer_fail() marks a peer, which gets no more turns, and frees it from the event loop. So nobody finds a peer
+ * freed that he was about to answer.
+ */
+#include "peer.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/checked.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "fabric/link.h"
+#include "proto/limits.h"
+#include "thing.h"
+#include "token.h"
+#include "vm.h"
+
+/* What a handler says besides a status, and besides BRK_LATER: a reply has been sent; there will be one. */
+#define REPLIED (-20000)
+#define WAITS (-20001)
+
+/**
+ * struct request - a request that cannot be carried out now
+ * @msg:   its data, if any, are in @data; descriptors are owned
+ * @thing: made of its descriptors, or NULL
+ */
+struct request {
+	struct request *next;
+	struct fab_msg msg;
+	struct thing *thing;
+	uint8_t data[];
+};
+
+/* A message that did not fit into the socket. */
+struct outgoing {
+	struct outgoing *next;
+	struct fab_msg msg;
+	uint8_t data[];
+};
+
+/**
+ * struct ask - a question to a device
+ * @next:  of the device's list
+ * @asker: waits for it; NULL: no longer
+ * @timer: ends the waiting
+ */
+struct ask {
+	struct ask *next;
+	struct peer *device;
+	struct peer *asker;
+	enum fab_type type;
+	uint32_t serial;
+	struct brk_qp qp;
+	sd_event_source *timer;
+};
+
+enum waiting {
+	WAITING_NOT,
+	WAITING_ASK,
+	WAITING_LATER,
+};
+
+/**
+ * struct peer - a connection
+ * @is_ended:   marked by peer_fail()
+ * @hello:      ends a connection that does not say HELLO
+ * @requests:   the first is waited for, if @waiting; the others came behind it
+ * @ask:        what it waits for
+ * @asks:       put to it, a device, and not answered; those that nobody waits for any more, too
+ */
+struct peer {
+	struct server *server;
+	struct peer *prev;
+	struct peer *next;
+	struct brk_client *client;
+	struct user *user;
+	uid_t uid;
+	pid_t pid;
+	char name[64];
+	bool is_device;
+	bool has_said_hello;
+	bool is_ended;
+	struct vm *vm;
+
+	int fd;
+	sd_event_source *io;
+	sd_event_source *hello;
+
+	enum waiting waiting;
+	struct request *requests;
+	struct request **last_request;
+	unsigned n_requests;
+	struct ask *ask;
+
+	struct outgoing *out;
+	struct outgoing **last_out;
+	unsigned n_out;
+	size_t out_size;
+
+	struct ask *asks;
+	unsigned n_asks;
+	uint32_t serial;
+};
+
+const char *peer_name(const struct peer *peer)
+{
+	return peer->name;
+}
+
+struct peer *peer_next(const struct peer *peer)
+{
+	return peer->next;
+}
+
+void peer_link(struct peer *peer, struct peer **list)
+{
+	peer->prev = NULL;
+	peer->next = *list;
+	if (*list)
+		(*list)->prev = peer;
+	*list = peer;
+}
+
+void peer_unlink(struct peer *peer, struct peer **list)
+{
+	if (peer->prev)
+		peer->prev->next = peer->next;
+	else
+		*list = peer->next;
+	if (peer->next)
+		peer->next->prev = peer->prev;
+}
+
+void peer_fail(struct peer *peer, const char *fmt, ...)
+{
+	char reason[256];
+	va_list ap;
+
+	if (peer->is_ended)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(reason, sizeof(reason), fmt, ap);
+	va_end(ap);
+	server_note(peer->server, LOG_LEVEL_WARN, "%s: dropped: %s", peer->name, reason);
+	peer->is_ended = true;
+	sd_event_source_set_enabled(peer->io, SD_EVENT_OFF);
+	server_bury(peer->server);
+}
+
+/* It has gone by itself: nothing to complain about. */
+static void leave(struct peer *peer)
+{
+	if (peer->is_ended)
+		return;
+	log_debug("%s: gone", peer->name);
+	peer->is_ended = true;
+	sd_event_source_set_enabled(peer->io, SD_EVENT_OFF);
+	server_bury(peer->server);
+}
+
+/* --- Sending ------------------------------------------------------------------------------------------------ */
+
+static void update_io(struct peer *peer)
+{
+	uint32_t events = 0;
+
+	if (peer->is_ended)
+		return;
+	if (peer->waiting == WAITING_NOT || peer->is_device)
+		events |= EPOLLIN;
+	if (peer->out)
+		events |= EPOLLOUT;
+	/* Its end is told in any case (EPOLLHUP). */
+	sd_event_source_set_io_events(peer->io, events);
+}
+
+static struct outgoing *outgoing_free(struct outgoing *out)
+{
+	fab_drop(&out->msg);
+	free(out);
+	return NULL;
+}
+
+/* Keep a copy, with descriptors of its own. */
+static int keep(struct peer *peer, const struct fab_msg *msg)
+{
+	struct outgoing *out = malloc(sizeof(*out) + msg->len);
+
+	if (!out)
+		return -ENOMEM;
+	out->next = NULL;
+	out->msg = *msg;
+	out->msg.n_fds = 0;
+	if (msg->len)
+		memcpy(out->data, msg->data, msg->len);
+	out->msg.data = out->data;
+	for (; out->msg.n_fds < msg->n_fds; out->msg.n_fds++) {
+		int fd = fcntl(msg->fd[out->msg.n_fds], F_DUPFD_CLOEXEC, 3);
+
+		if (fd < 0) {
+			outgoing_free(out);
+			return -errno;
+		}
+		out->msg.fd[out->msg.n_fds] = fd;
+	}
+	*peer->last_out = out;
+	peer->last_out = &out->next;
+	peer->n_out++;
+	peer->out_size += sizeof(*out) + msg->len;
+	return 0;
+}
+
+/* Descriptors stay the caller's. */
+static void send_msg(struct peer *peer, const struct fab_msg *msg)
+{
+	int r = -EAGAIN;
+
+	if (peer->is_ended)
+		return;
+	if (log_wants(LOG_LEVEL_TRACE))
+		log_trace("%s: < %s %u status %d", peer->name, fab_type_to_string(msg->type), msg->serial, msg->status);
+	if (!peer->out)
+		r = fab_send(peer->fd, msg);
+	if (!r)
+		return;
+	if (r == -EPIPE || r == -ECONNRESET) {
+		leave(peer);
+		return;
+	}
+	if (r != -EAGAIN && r != -ENOBUFS && r != -ETOOMANYREFS) {
+		peer_fail(peer, "cannot answer it: %s", strerror(-r));
+		return;
+	}
+	if (peer->n_out == LIMIT_VMCID_REPLIES || peer->out_size + msg->len > LIMIT_VMCID_REPLY_BYTES) {
+		peer_fail(peer, "it does not read: %u messages wait for it", peer->n_out);
+		return;
+	}
+	r = keep(peer, msg);
+	if (r)
+		peer_fail(peer, "cannot keep a message for it: %s", strerror(-r));
+	else
+		update_io(peer);
+}
+
+static void flush(struct peer *peer)
+{
+	while (peer->out && !peer->is_ended) {
+		struct outgoing *out = peer->out;
+		int r = fab_send(peer->fd, &out->msg);
+
+		if (r == -EAGAIN || r == -ENOBUFS || r == -ETOOMANYREFS)
+			break;
+		if (r == -EPIPE || r == -ECONNRESET) {
+			leave(peer);
+			return;
+		}
+		if (r) {
+			peer_fail(peer, "cannot answer it: %s", strerror(-r));
+			return;
+		}
+		peer->out = out->next;
+		if (!peer->out)
+			peer->last_out = &peer->out;
+		peer->n_out--;
+		peer->out_size -= sizeof(*out) + out->msg.len;
+		outgoing_free(out);
+	}
+	update_io(peer);
+}
+
+/* The reply to a request; what does not go with an error is left out. */
+static void reply(struct peer *peer, const struct fab_msg *request, int32_t status, struct fab_msg *answer)
+{
+	struct fab_msg none = { 0 };
+
+	if (status < 0 || !answer)
+		answer = &none;
+	answer->type = request->type;
+	answer->kind = FAB_REPLY;
+	answer->serial = request->serial;
+	answer->status = status;
+	send_msg(peer, answer);
+}
+
+/* --- Asking devices ------------------------------------------------------------------------------------------ */
+
+static void run_requests(struct peer *peer);
+
+static void ask_free(struct ask *ask)
+{
+	struct ask **at;
+
+	for (at = &ask->device->asks; *at != ask; at = &(*at)->next)
+		;
+	*at = ask->next;
+	ask->device->n_asks--;
+	if (ask->asker)
+		ask->asker->ask = NULL;
+	sd_event_source_disable_unref(ask->timer);
+	free(ask);
+}
+
+static struct request *request_free(struct request *request)
+{
+	thing_free(request->thing);
+	fab_drop(&request->msg);
+	free(request);
+	return NULL;
+}
+
+static void pop_request(struct peer *peer)
+{
+	struct request *request = peer->requests;
+
+	peer->requests = request->next;
+	if (!peer->requests)
+		peer->last_request = &peer->requests;
+	peer->n_requests--;
+	request_free(request);
+}
+
+/* What the asker waited for is there, or does not come. The asker goes on. */
+static void ask_end(struct ask *ask, int32_t status, struct fab_msg *answer)
+{
+	struct peer *asker = ask->asker;
+
+	ask->asker = NULL;
+	asker->ask = NULL;
+	asker->waiting = WAITING_NOT;
+	reply(asker, &asker->requests->msg, status, answer);
+	pop_request(asker);
+	run_requests(asker);
+	update_io(asker);
+}
+
+static int on_ask_timeout(sd_event_source *source, uint64_t usec, void *ctx)
+{
+	struct ask *ask = ctx;
+
+	(void)source;
+	(void)usec;
+	ask->timer = sd_event_source_disable_unref(ask->timer);
+	server_note(ask->device->server, LOG_LEVEL_WARN, "%s: no answer to %s within a second", ask->device->name,
+		    fab_type_to_string(ask->type));
+	if (ask->asker)
+		ask_end(ask, VMCI_ERROR_UNAVAILABLE, NULL);
+	/* It stays in the list: the device may keep FAB_PIPELINE questions, answered or not. */
+	return 0;
+}
+
+/* Return: WAITS, or VMCI_ERROR_* */
+static int32_t ask(struct peer *peer, const struct fab_msg *request, struct brk_client *device, const struct brk_qp *qp)
+{
+	struct peer *to = brk_client_owner(device);
+	struct fab_msg msg = { .type = request->type, .kind = FAB_ASK };
+	struct ask *new;
+
+	if (to->is_ended)
+		return VMCI_ERROR_DST_UNREACHABLE;
+	if (to->n_asks == FAB_PIPELINE)
+		return VMCI_ERROR_UNAVAILABLE;
+	new = calloc(1, sizeof(*new));
+	if (!new)
+		return VMCI_ERROR_NO_MEM;
+	*new = (struct ask){ .next = to->asks, .device = to, .asker = peer, .type = request->type, .serial = ++to->serial };
+	if (sd_event_add_time_relative(peer->server->event, &new->timer, CLOCK_MONOTONIC, LIMIT_VMCID_ASK_USEC, 0,
+				       on_ask_timeout, new) < 0) {
+		free(new);
+		return VMCI_ERROR_NO_MEM;
+	}
+	to->asks = new;
+	to->n_asks++;
+	peer->ask = new;
+	msg.serial = new->serial;
+	msg.handle = request->handle;
+	if (qp) {
+		new->qp = *qp;
+		msg.other.context = brk_client_cid(peer->client);
+		msg.flags = request->flags;
+		msg.size0 = qp->produce;
+		msg.size1 = qp->consume;
+	}
+	send_msg(to, &msg);
+	return WAITS;
+}
+
+static void answer_bell(struct ask *ask, struct fab_msg *answer)
+{
+	struct peer *device = ask->device;
+	struct thing *bell;
+	const char *odd;
+
+	if (answer->status < 0) {
+		ask_end(ask, answer->status, NULL);
+		return;
+	}
+	/* Not kept: checked only, and passed on. */
+	if (thing_new(device->server->event, THING_BELL, answer->fd, device->uid, device->user, 0, &bell, &odd) < 0) {
+		server_note(device->server, LOG_LEVEL_WARN, "%s: its answer to BELL_OPEN: %s", device->name, odd);
+		ask_end(ask, VMCI_ERROR_UNAVAILABLE, NULL);
+		return;
+	}
+	ask_end(ask, 0, &(struct fab_msg){ .fd = { bell->fd[0] }, .n_fds = 1 });
+	thing_free(bell);
+}
+
+static void answer_pair(struct ask *ask, struct fab_msg *answer)
+{
+	struct peer *device = ask->device, *asker = ask->asker;
+	struct fab_msg msg = { .n_fds = 2 };
+	struct thing *pair;
+	const char *odd;
+	int32_t r;
+
+	if (answer->status < 0) {
+		ask_end(ask, answer->status, NULL);
+		return;
+	}
+	if (thing_new(device->server->event, THING_PAIR, answer->fd, device->uid, device->user,
+		      brk_qp_memory(ask->qp.produce, ask->qp.consume), &pair, &odd) < 0) {
+		server_note(device->server, LOG_LEVEL_WARN, "%s: its answer to QP_ATTACH: %s", device->name, odd);
+		ask_end(ask, VMCI_ERROR_UNAVAILABLE, NULL);
+		return;
+	}
+	r = brk_qp_attached(asker->client, device->client, &ask->qp, msg.token);
+	memcpy(msg.fd, pair->fd, sizeof(pair->fd));
+	msg.other.context = ask->qp.handle.context;
+	ask_end(ask, r, &msg);
+	thing_free(pair);
+}
+
+static void handle_answer(struct peer *device, struct fab_msg *answer)
+{
+	struct ask *a;
+
+	for (a = device->asks; a; a = a->next)
+		if (a->serial == answer->serial)
+			break;
+	if (!device->is_device || !a || a->type != answer->type) {
+		peer_fail(device, "an answer (%s) to what was not asked", fab_type_to_string(answer->type));
+		return;
+	}
+	/* Otherwise it comes too late. */
+	if (a->asker) {
+		if (a->type == FAB_BELL_OPEN)
+			answer_bell(a, answer);
+		else
+			answer_pair(a, answer);
+	}
+	ask_free(a);
+}
+
+/* --- Requests --------------------------------------------------------------------------------------------------- */
+
+/**
+ * struct call - a request being carried out
+ * @msg:    the request
+ * @thing:  of its descriptors; NULL when the broker has taken it
+ * @resume: the token, if it resumes something
+ * @reply:  fields of the reply
+ */
+struct call {
+	struct peer *peer;
+	struct brk_client *client;
+	struct fab_msg *msg;
+	struct thing *thing;
+	const uint8_t *resume;
+	struct fab_msg reply;
+};
+
+/* The result of a call that takes the thing when it succeeds. */
+static int32_t taken(struct call *call, int32_t result)
+{
+	if (result >= 0)
+		call->thing = NULL;
+	return result;
+}
+
+static void name_peer(struct peer *peer)
+{
+	if (peer->is_device)
+		snprintf(peer->name, sizeof(peer->name), "cid %u", brk_client_cid(peer->client));
+	else
+		snprintf(peer->name, sizeof(peer->name), "client %d (uid %u)", (int)peer->pid, (unsigned)peer->uid);
+}
+
+/* A device brings two sinks, which are one request's only second thing. */
+static int32_t hello_device(struct call *call, const char *label)
+{
+	struct peer *peer = call->peer;
+	struct fab_msg *msg = call->msg;
+	struct thing *sink[2] = { NULL, NULL };
+	const struct brk_vm *config;
+	const char *odd;
+	int32_t r = 0;
+
+	if (!peer->vm) {
+		peer->vm = vms_find_resumed(peer->server->vms, msg->handle.context, label, msg->token);
+		if (!peer->vm)
+			return VMCI_ERROR_NO_ACCESS;
+	}
+	config = vm_config(peer->vm);
+	if (msg->handle.context != config->cid || msg->n_fds != 2)
+		return VMCI_ERROR_INVALID_ARGS;
+	for (unsigned i = 0; i < 2 && !r; i++)
+		r = thing_new(peer->server->event, THING_SINK, &msg->fd[i], peer->uid, peer->user, 0, &sink[i], &odd);
+	if (r < 0)
+		server_note(peer->server, LOG_LEVEL_WARN, "%s: HELLO: %s", peer->name, odd);
+	else
+		r = brk_hello_device(call->client, config, label, sink[0], sink[1]);
+	if (r < 0) {
+		thing_free(sink[0]);
+		thing_free(sink[1]);
+		return r;
+	}
+	token_of_device(&peer->server->rundir->key, config->cid, config->name, call->reply.token);
+	call->reply.flags = FAB_F_DEVICE;
+	return 0;
+}
+
+static int32_t do_hello(struct call *call)
+{
+	struct peer *peer = call->peer;
+	struct fab_msg *msg = call->msg;
+	char label[FAB_LABEL_MAX + 1];
+	int32_t r;
+
+	if (msg->size0 < FAB_VERSION) {
+		peer_fail(peer, "it speaks version %llu of the protocol", (unsigned long long)msg->size0);
+		return VMCI_ERROR_INVALID_ARGS;
+	}
+	if (!(msg->flags & FAB_F_DEVICE) != !peer->is_device)
+		return VMCI_ERROR_NO_ACCESS;
+	if (msg->len)
+		memcpy(label, msg->data, msg->len);
+	label[msg->len] = '\0';
+	if (peer->is_device)
+		r = hello_device(call, label);
+	else
+		r = brk_hello(call->client, msg->handle.context, msg->flags & FAB_F_RESTRICTED, label, call->resume,
+			      call->reply.token);
+	if (r < 0)
+		return r;
+	peer->has_said_hello = true;
+	peer->hello = sd_event_source_disable_unref(peer->hello);
+	name_peer(peer);
+	call->reply.size0 = FAB_VERSION;
+	call->reply.handle.context = brk_client_cid(call->client);
+	if (brk_client_is_trusted(call->client))
+		call->reply.flags |= FAB_F_TRUSTED;
+	if (brk_client_is_restricted(call->client))
+		call->reply.flags |= FAB_F_RESTRICTED;
+	if (peer->is_device)
+		vm_device_ready(peer->vm, peer);
+	return 0;
+}
+
+static int32_t do_dg_create(struct call *call)
+{
+	return taken(call, brk_dg_create(call->client, call->msg->handle.resource, call->resume, call->thing,
+					 &call->reply.handle, call->reply.token));
+}
+
+static int32_t do_dg_destroy(struct call *call)
+{
+	return brk_dg_destroy(call->client, call->msg->handle);
+}
+
+static int32_t do_dg_send(struct call *call)
+{
+	return brk_dg_send(call->client, call->msg->data, call->msg->len);
+}
+
+static int32_t do_events(struct call *call)
+{
+	return taken(call, brk_events(call->client, call->thing));
+}
+
+static int32_t do_watch(struct call *call)
+{
+	return brk_watch(call->client, call->msg->handle.context, !(call->msg->flags & FAB_F_OFF));
+}
+
+static int32_t do_bell_create(struct call *call)
+{
+	return taken(call, brk_bell_create(call->client, call->msg->handle.resource, call->resume, call->thing,
+					   &call->reply.handle, call->reply.token));
+}
+
+static int32_t do_bell_destroy(struct call *call)
+{
+	return brk_bell_destroy(call->client, call->msg->handle);
+}
+
+static int32_t do_bell_open(struct call *call)
+{
+	struct brk_client *device;
+	struct thing *bell;
+	void *found;
+	int32_t r = brk_bell_open(call->client, call->msg->handle, &found, &device);
+
+	if (r == BRK_ASK)
+		return ask(call->peer, call->msg, device, NULL);
+	if (r >= 0) {
+		bell = found;
+		call->reply.fd[0] = bell->fd[0];
+		call->reply.n_fds = 1;
+	}
+	return r;
+}
+
+static struct brk_qp qp_of(const struct fab_msg *msg)
+{
+	return (struct brk_qp){
+		.handle = msg->handle,
+		.peer = msg->other.context,
+		.produce = msg->size0,
+		.consume = msg->size1,
+		.trusted = msg->flags & FAB_F_TRUSTED,
+	};
+}
+
+static int32_t do_qp_create(struct call *call)
+{
+	struct brk_qp qp = qp_of(call->msg);
+
+	return taken(call, brk_qp_create(call->client, &qp, call->resume, call->thing, &call->reply.handle,
+					 call->reply.token));
+}
+
+static int32_t do_qp_attach(struct call *call)
+{
+	struct brk_qp qp = qp_of(call->msg);
+	struct brk_client *device;
+	struct thing *pair;
+	void *found;
+	int32_t r = brk_qp_attach(call->client, &qp, &found, &call->reply.other.context, call->reply.token, &device);
+
+	if (r == BRK_ASK)
+		return ask(call->peer, call->msg, device, &qp);
+	if (r < 0)
+		return r;
+	pair = found;
+	memcpy(call->reply.fd, pair->fd, sizeof(pair->fd));
+	call->reply.n_fds = pair->n_fds;
+	reply(call->peer, call->msg, r, &call->reply);
+	/* Nobody needs it here any more: it is between the two. */
+	thing_free(pair);
+	return REPLIED;
+}
+
+static int32_t do_qp_hold(struct call *call)
+{
+	struct brk_qp qp = qp_of(call->msg);
+
+	return brk_qp_hold(call->client, &qp, call->msg->token);
+}
+
+static int32_t do_qp_detach(struct call *call)
+{
+	return brk_qp_detach(call->client, call->msg->handle);
+}
+
+static int32_t do_shm_create(struct call *call)
+{
+	return taken(call, brk_shm_create(call->client, call->msg->handle.resource, call->msg->size0, call->msg->size1,
+					  call->resume, call->thing, &call->reply.handle, call->reply.token));
+}
+
+static int32_t do_shm_query(struct call *call)
+{
+	return brk_shm_query(call->client, call->msg->handle, &call->reply.size0);
+}
+
+static int32_t do_shm_attach(struct call *call)
+{
+	struct thing *memory;
+	void *found;
+	int32_t r = brk_shm_attach(call->client, call->msg->handle, &call->reply.size0, &call->reply.size1, &found,
+				   call->reply.token);
+
+	if (r >= 0) {
+		memory = found;
+		call->reply.fd[0] = memory->fd[0];
+		call->reply.n_fds = 1;
+	}
+	return r;
+}
+
+static int32_t do_shm_hold(struct call *call)
+{
+	return taken(call, brk_shm_hold(call->client, call->msg->handle, call->msg->size0, call->msg->size1,
+					call->msg->token, call->thing));
+}
+
+static int32_t do_shm_detach(struct call *call)
+{
+	return brk_shm_detach(call->client, call->msg->handle);
+}
+
+static int32_t do_name(struct call *call)
+{
+	uint8_t buf[DISCOVERY_REPLY_MAX];
+	size_t size;
+	int32_t r = brk_name(call->client, call->msg->data, call->msg->len, call->resume, buf, &size, call->reply.token);
+
+	if (r < 0)
+		return r;
+	call->reply.data = buf;
+	call->reply.len = size;
+	reply(call->peer, call->msg, r, &call->reply);
+	return REPLIED;
+}
+
+static int32_t do_priv(struct call *call)
+{
+	const struct fab_msg *msg = call->msg;
+
+	if (msg->flags & FAB_F_ADD)
+		return brk_priv_add(call->client, msg->handle, msg->other, msg->size0, msg->size1);
+	if (msg->flags & FAB_F_REMOVE)
+		return brk_priv_remove(call->client, msg->handle, msg->other, msg->size0);
+	if (msg->flags & FAB_F_REMOVE_ALL)
+		return brk_priv_remove_all(call->client, msg->handle, msg->other);
+	return brk_priv_check(call->client, msg->handle, msg->other, msg->size0);
+}
+
+static int32_t do_group_create(struct call *call)
+{
+	return brk_group_create(call->client, call->msg->handle.resource, call->resume, &call->reply.handle,
+				call->reply.token);
+}
+
+static int32_t do_group_destroy(struct call *call)
+{
+	return brk_group_destroy(call->client, call->msg->handle);
+}
+
+static int32_t do_group_member(struct call *call)
+{
+	const struct fab_msg *msg = call->msg;
+
+	if (msg->flags & FAB_F_ADD)
+		return brk_group_add(call->client, msg->handle, msg->other, msg->flags & FAB_F_ASSIGN);
+	if (msg->flags & FAB_F_REMOVE)
+		return brk_group_remove(call->client, msg->handle, msg->other);
+	return brk_group_is_member(call->client, msg->handle, msg->other);
+}
+
+static int32_t do_list(struct call *call)
+{
+	char buf[LIMIT_VMCID_LIST_BYTES];
+	int32_t r = brk_list(call->client, call->msg->size0, buf, sizeof(buf), &call->reply.size0);
+
+	if (r < 0)
+		return r;
+	call->reply.data = (const uint8_t *)buf;
+	call->reply.len = (size_t)r;
+	reply(call->peer, call->msg, 0, &call->reply);
+	return REPLIED;
+}
+
+/**
+ * struct handler - how a request is carried out
+ * @run:       returns a status, REPLIED, WAITS or BRK_LATER
+ * @has_thing: its descriptors are a thing
+ */
+struct handler {
+	int32_t (*run)(struct call *call);
+	bool has_thing;
+	enum thing_kind thing;
+};
+
+static const struct handler handlers[FAB_TYPE_NUM] = {
+	[FAB_HELLO] = { .run = do_hello },
+	[FAB_DG_CREATE] = { .run = do_dg_create, .has_thing = true, .thing = THING_SINK },
+	[FAB_DG_DESTROY] = { .run = do_dg_destroy },
+	[FAB_DG_SEND] = { .run = do_dg_send },
+	[FAB_EVENTS] = { .run = do_events, .has_thing = true, .thing = THING_SINK },
+	[FAB_WATCH] = { .run = do_watch },
+	[FAB_BELL_CREATE] = { .run = do_bell_create, .has_thing = true, .thing = THING_BELL },
+	[FAB_BELL_DESTROY] = { .run = do_bell_destroy },
+	[FAB_BELL_OPEN] = { .run = do_bell_open },
+	[FAB_QP_CREATE] = { .run = do_qp_create, .has_thing = true, .thing = THING_PAIR },
+	[FAB_QP_ATTACH] = { .run = do_qp_attach },
+	[FAB_QP_HOLD] = { .run = do_qp_hold },
+	[FAB_QP_DETACH] = { .run = do_qp_detach },
+	[FAB_SHM_CREATE] = { .run = do_shm_create, .has_thing = true, .thing = THING_MEMORY },
+	[FAB_SHM_QUERY] = { .run = do_shm_query },
+	[FAB_SHM_ATTACH] = { .run = do_shm_attach },
+	[FAB_SHM_HOLD] = { .run = do_shm_hold, .has_thing = true, .thing = THING_MEMORY },
+	[FAB_SHM_DETACH] = { .run = do_shm_detach },
+	[FAB_NAME] = { .run = do_name },
+	[FAB_PRIV] = { .run = do_priv },
+	[FAB_GROUP_CREATE] = { .run = do_group_create },
+	[FAB_GROUP_DESTROY] = { .run = do_group_destroy },
+	[FAB_GROUP_MEMBER] = { .run = do_group_member },
+	[FAB_LIST] = { .run = do_list },
+};
+
+/* Bytes that the memory of a request must have; false: no memory could be right. */
+static bool memory_size(const struct fab_msg *msg, enum thing_kind kind, uint64_t *ret_bytes)
+{
+	*ret_bytes = 0;
+	if (kind == THING_PAIR) {
+		*ret_bytes = brk_qp_memory(msg->size0, msg->size1);
+		return *ret_bytes;
+	}
+	return kind != THING_MEMORY || (add64(msg->size0, msg->size1, ret_bytes) && *ret_bytes);
+}
+
+/* The descriptors of a request. The broker knows best what is wrong with sizes: then there is no thing. */
+static int32_t make_thing(struct peer *peer, struct fab_msg *msg, const struct handler *h, struct thing **ret_thing)
+{
+	const char *odd;
+	uint64_t bytes;
+	int32_t r;
+
+	if (!memory_size(msg, h->thing, &bytes))
+		return 0;
+	r = thing_new(peer->server->event, h->thing, msg->fd, peer->uid, peer->user, bytes, ret_thing, &odd);
+	if (r < 0)
+		server_note(peer->server, LOG_LEVEL_INFO, "%s: %s: %s", peer->name, fab_type_to_string(msg->type), odd);
+	return r;
+}
+
+/**
+ * carry_out() - a request
+ * @thing: what was made of its descriptors before, if it had to wait; afterwards what the broker did not take
+ *
+ * Return: false: the peer waits now, and the request must be kept
+ */
+static bool carry_out(struct peer *peer, struct fab_msg *msg, struct thing **thing)
+{
+	const struct handler *h = &handlers[msg->type];
+	struct call call = { .peer = peer, .client = peer->client, .msg = msg, .thing = *thing };
+	int32_t r = 0;
+
+	if (log_wants(LOG_LEVEL_TRACE))
+		log_trace("%s: > %s %u (%u:%u)", peer->name, fab_type_to_string(msg->type), msg->serial,
+			  msg->handle.context, msg->handle.resource);
+	if (msg->flags & FAB_F_RESUME)
+		call.resume = msg->token;
+	if (h->has_thing && !call.thing)
+		r = make_thing(peer, msg, h, &call.thing);
+	if (!r)
+		r = h->run(&call);
+	*thing = call.thing;
+	if (r == REPLIED)
+		return true;
+	if (r == WAITS || (r == BRK_LATER && peer->server->in_grace)) {
+		peer->waiting = r == WAITS ? WAITING_ASK : WAITING_LATER;
+		return false;
+	}
+	reply(peer, msg, r == BRK_LATER ? VMCI_ERROR_UNAVAILABLE : r, &call.reply);
+	return true;
+}
+
+static void run_requests(struct peer *peer)
+{
+	while (peer->requests && peer->waiting == WAITING_NOT && !peer->is_ended)
+		if (carry_out(peer, &peer->requests->msg, &peer->requests->thing))
+			pop_request(peer);
+}
+
+/* Takes descriptors and thing. */
+static void keep_request(struct peer *peer, struct fab_msg *msg, struct thing *thing)
+{
+	struct request *request = NULL;
+
+	if (peer->n_requests < FAB_PIPELINE)
+		request = malloc(sizeof(*request) + msg->len);
+	if (!request) {
+		thing_free(thing);
+		peer_fail(peer, peer->n_requests < FAB_PIPELINE ? "out of memory" : "too many requests under way");
+		return;
+	}
+	*request = (struct request){ .msg = *msg, .thing = thing };
+	if (msg->len)
+		memcpy(request->data, msg->data, msg->len);
+	request->msg.data = request->data;
+	msg->n_fds = 0;
+	*peer->last_request = request;
+	peer->last_request = &request->next;
+	peer->n_requests++;
+}
+
+static void handle_request(struct peer *peer, struct fab_msg *msg)
+{
+	struct thing *thing = NULL;
+
+	if (peer->waiting != WAITING_NOT) {
+		keep_request(peer, msg, NULL);
+		return;
+	}
+	if (carry_out(peer, msg, &thing)) {
+		thing_free(thing);
+		return;
+	}
+	keep_request(peer, msg, thing);
+	update_io(peer);
+}
+
+/* One message. Return: false: no more for now */
+static bool receive(struct peer *peer)
+{
+	static uint8_t buf[FAB_MSG_MAX];
+	struct fab_msg msg;
+	const char *why;
+	int r = fab_recv_why(peer->fd, buf, &msg, &why);
+
+	if (r == -EAGAIN)
+		return false;
+	if (r == -ECONNRESET) {
+		leave(peer);
+		return false;
+	}
+	if (r) {
+		peer_fail(peer, "%s", r == -EBADMSG ? why : strerror(-r));
+		return false;
+	}
+	if (msg.kind == FAB_REQUEST)
+		handle_request(peer, &msg);
+	else if (msg.kind == FAB_ANSWER)
+		handle_answer(peer, &msg);
+	else
+		peer_fail(peer, "it sent what only vmcid may say (%s)", fab_type_to_string(msg.type));
+	fab_drop(&msg);
+	return !peer->is_ended;
+}
+
+static int on_io(sd_event_source *source, int fd, uint32_t events, void *ctx)
+{
+	struct peer *peer = ctx;
+
+	(void)source;
+	(void)fd;
+	if (events & EPOLLOUT)
+		flush(peer);
+	if (peer->is_ended || !(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+		return 0;
+	/* It waits, and is not read from: so it has gone. */
+	if (peer->waiting != WAITING_NOT && !peer->is_device) {
+		leave(peer);
+		return 0;
+	}
+	for (unsigned i = 0; i < LIMIT_VMCID_TURN; i++)
+		if ((peer->waiting != WAITING_NOT && !peer->is_device) || !receive(peer))
+			break;
+	return 0;
+}
+
+void peer_resume(struct server *server)
+{
+	for (struct peer *peer = server->peers; peer; peer = peer->next) {
+		if (peer->waiting != WAITING_LATER)
+			continue;
+		peer->waiting = WAITING_NOT;
+		run_requests(peer);
+		update_io(peer);
+	}
+}
+
+/* --- Life ------------------------------------------------------------------------------------------------------------ */
+
+static int on_silence(sd_event_source *source, uint64_t usec, void *ctx)
+{
+	struct peer *peer = ctx;
+
+	(void)source;
+	(void)usec;
+	if (peer->waiting == WAITING_NOT)
+		peer_fail(peer, "it did not say HELLO");
+	return 0;
+}
+
+struct peer *peer_free(struct peer *peer)
+{
+	struct server *server = peer->server;
+
+	peer->is_ended = true;
+	peer->client = brk_client_free(peer->client);
+	if (peer->ask)
+		peer->ask->asker = NULL;
+	peer->ask = NULL;
+	while (peer->asks) {
+		struct ask *ask = peer->asks;
+
+		if (ask->asker)
+			ask_end(ask, VMCI_ERROR_DST_UNREACHABLE, NULL);
+		ask_free(ask);
+	}
+	while (peer->requests)
+		pop_request(peer);
+	while (peer->out) {
+		struct outgoing *out = peer->out;
+
+		peer->out = out->next;
+		outgoing_free(out);
+	}
+	sd_event_source_disable_unref(peer->hello);
+	sd_event_source_disable_unref(peer->io);
+	fd_close(&peer->fd);
+	if (peer->vm)
+		vm_device_gone(peer->vm, peer);
+	user_unref(peer->user);
+	server_del_peer(server, peer);
+	free(peer);
+	return NULL;
+}
+
+void peer_bury(struct server *server)
+{
+	struct peer *next;
+
+	for (struct peer *peer = server->peers; peer; peer = next) {
+		next = peer->next;
+		if (peer->is_ended)
+			peer_free(peer);
+	}
+}
+
+void peer_hush(struct server *server)
+{
+	for (struct peer *peer = server->peers; peer; peer = peer->next)
+		peer->is_ended = true;
+}
+
+static int peer_watch(struct peer *peer)
+{
+	sd_event *event = peer->server->event;
+	int r;
+
+	r = sd_event_add_io(event, &peer->io, peer->fd, EPOLLIN, on_io, peer);
+	if (r >= 0)
+		r = sd_event_add_time_relative(event, &peer->hello, CLOCK_MONOTONIC, LIMIT_VMCID_HELLO_USEC, 0, on_silence,
+					       peer);
+	return r < 0 ? r : 0;
+}
+
+int peer_new(struct server *server, int fd, bool is_device, struct vm *vm, struct peer **ret_peer)
+{
+	struct peer *peer = calloc(1, sizeof(*peer));
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+	struct brk_creds creds;
+	int r = -ENOMEM;
+	int32_t code;
+
+	if (!peer || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len)) {
+		log_err("cannot serve a client: %s", strerror(peer ? errno : ENOMEM));
+		free(peer);
+		fd_close(&fd);
+		return -ENOMEM;
+	}
+	*peer = (struct peer){ .server = server, .uid = cred.uid, .pid = cred.pid, .is_device = is_device, .vm = vm, .fd = fd };
+	peer->last_request = &peer->requests;
+	peer->last_out = &peer->out;
+	if (vm)
+		snprintf(peer->name, sizeof(peer->name), "vm %s", vm_name(vm));
+	else
+		snprintf(peer->name, sizeof(peer->name), "%s %d (uid %u)", is_device ? "device" : "client", (int)cred.pid,
+			 (unsigned)cred.uid);
+	creds = (struct brk_creds){
+		.uid = cred.uid,
+		.pid = cred.pid,
+		.trusted = server_is_trusted(server, cred.uid),
+		.device = is_device,
+	};
+	code = brk_client_new(server->brk, &creds, peer, &peer->client);
+	if (code < 0) {
+		server_note(server, LOG_LEVEL_WARN, "%s: turned away: %s", peer->name,
+			    code == VMCI_ERROR_NO_RESOURCES ? "too many connections of this user" : "out of memory");
+		fd_close(&peer->fd);
+		free(peer);
+		return -EBUSY;
+	}
+	peer->user = user_ref(server->users, cred.uid, creds.trusted);
+	if (peer->user)
+		r = peer_watch(peer);
+	if (r) {
+		log_err("%s: cannot serve it: %s", peer->name, strerror(-r));
+		brk_client_free(peer->client);
+		sd_event_source_disable_unref(peer->hello);
+		sd_event_source_disable_unref(peer->io);
+		user_unref(peer->user);
+		fd_close(&peer->fd);
+		free(peer);
+		return r;
+	}
+	server_add_peer(server, peer);
+	log_debug("%s: connected", peer->name);
+	if (ret_peer)
+		*ret_peer = peer;
+	return 0;
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "thing.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "proto/limits.h"
+
+unsigned thing_fds(enum thing_kind kind)
+{
+	return kind == THING_PAIR ? 2 : 1;
+}
+
+static int option(int fd, int name)
+{
+	int value = -1;
+	socklen_t len = sizeof(value);
+
+	return getsockopt(fd, SOL_SOCKET, name, &value, &len) ? -1 : value;
+}
+
+/*
+ * Somebody's socket handed to us must be that one's own: what we write there, we write with our own rights.
+ */
+static const char *check_socket(int fd, int type, uid_t uid)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	if (option(fd, SO_DOMAIN) != AF_UNIX || option(fd, SO_TYPE) != type || option(fd, SO_ACCEPTCONN) != 0)
+		return type == SOCK_SEQPACKET ? "not an end of a SOCK_SEQPACKET pair" : "not an end of a SOCK_STREAM pair";
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) || !cred.pid)
+		return "a socket that is not connected";
+	if (cred.uid != uid)
+		return "a socket of another user";
+	return NULL;
+}
+
+/* An eventfd, and not something that would block whoever rings it. */
+static const char *check_bell(int fd)
+{
+	static const char expected[] = "anon_inode:[eventfd]";
+	char path[64], target[64];
+	int flags = fcntl(fd, F_GETFL);
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, target, sizeof(target));
+	if (n != (ssize_t)sizeof(expected) - 1 || memcmp(target, expected, sizeof(expected) - 1))
+		return "not an eventfd";
+	if (flags < 0 || (!(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK)))
+		return "an eventfd that would block";
+	return NULL;
+}
+
+/* Memory that cannot vanish under those who map it. */
+static const char *check_memory(int fd, uint64_t bytes, bool exact)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct stat st;
+
+	if (seals < 0)
+		return "not a memfd";
+	if (!(seals & F_SEAL_SHRINK) || (exact && !(seals & F_SEAL_GROW)))
+		return "memory that is not sealed";
+	if (seals & F_SEAL_WRITE || (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+		return "memory that cannot be written";
+	if (fstat(fd, &st) || st.st_size < 0)
+		return "memory without a size";
+	if (exact ? (uint64_t)st.st_size != bytes : (uint64_t)st.st_size < bytes)
+		return "memory of the wrong size";
+	return NULL;
+}
+
+static const char *check(enum thing_kind kind, const int *fds, uid_t uid, uint64_t bytes)
+{
+	const char *odd;
+
+	switch (kind) {
+	case THING_SINK:
+		return check_socket(fds[0], SOCK_SEQPACKET, uid);
+	case THING_BELL:
+		return check_bell(fds[0]);
+	case THING_PAIR:
+		odd = check_memory(fds[0], bytes, true);
+		return odd ? odd : check_socket(fds[1], SOCK_STREAM, uid);
+	case THING_MEMORY:
+		return check_memory(fds[0], bytes, false);
+	case THING_KIND_NUM:
+		break;
+	}
+	abort();
+}
+
+int32_t thing_new(sd_event *event, enum thing_kind kind, int *fds, uid_t uid, struct user *user, uint64_t bytes,
+		  struct thing **ret_thing, const char **ret_reason)
+{
+	unsigned n = thing_fds(kind);
+	const char *odd = check(kind, fds, uid, bytes);
+	struct thing *thing;
+
+	if (odd) {
+		*ret_reason = odd;
+		return VMCI_ERROR_INVALID_ARGS;
+	}
+	thing = calloc(1, sizeof(*thing));
+	if (!thing) {
+		*ret_reason = "out of memory";
+		return VMCI_ERROR_NO_MEM;
+	}
+	if (!user_take(user, n)) {
+		*ret_reason = "too many descriptors of this user";
+		free(thing);
+		return VMCI_ERROR_NO_RESOURCES;
+	}
+	*thing = (struct thing){ .kind = kind, .user = user };
+	if (kind == THING_SINK) {
+		if (sink_new(event, fds[0], &thing->sink) < 0) {
+			*ret_reason = "out of memory";
+			user_drop(user, n);
+			free(thing);
+			return VMCI_ERROR_NO_MEM;
+		}
+		fds[0] = -1;
+	} else {
+		for (; thing->n_fds < n; thing->n_fds++)
+			thing->fd[thing->n_fds] = fd_take(&fds[thing->n_fds]);
+	}
+	/* Things may outlive the connection that brought them. */
+	thing->user = user_again(user);
+	*ret_thing = thing;
+	return 0;
+}
+
+struct thing *thing_free(struct thing *thing)
+{
+	if (thing) {
+		user_drop(thing->user, thing_fds(thing->kind));
+		user_unref(thing->user);
+		sink_free(thing->sink);
+		for (unsigned i = 0; i < thing->n_fds; i++)
+			fd_close(&thing->fd[i]);
+		free(thing);
+	}
+	return NULL;
+}
+
+bool thing_is_same(const struct thing *a, const struct thing *b)
+{
+	struct stat x, y;
+
+	assert(a->kind == THING_MEMORY && b->kind == THING_MEMORY);
+	return !fstat(a->fd[0], &x) && !fstat(b->fd[0], &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}

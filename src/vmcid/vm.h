@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The VMs: their definitions, sockets and devices. Theory: vm.c */
+#ifndef VMCID_VM_H
+#define VMCID_VM_H
+
+#include "broker/broker.h"
+#include "fabric/msg.h"
+#include "server.h"
+
+struct vms;
+struct vm;
+
+/**
+ * struct vms_config
+ * @path:     directory of definitions, or NULL: there are none
+ * @program:  the device's program
+ * @level:    of its log
+ * @sandbox:  devices are to have one
+ */
+struct vms_config {
+	const char *path;
+	const char *program;
+	enum log_level level;
+	bool sandbox;
+};
+
+/* vms_new() - @config and its strings stay the caller's. 0 or a negative errno */
+int vms_new(struct server *server, const struct vms_config *config, struct vms **ret_vms);
+
+/* vms_free() - devices go on by themselves; NULL is fine. Returns NULL. */
+struct vms *vms_free(struct vms *vms);
+
+/* vms_reload() - read the definitions. VMs whose device runs keep what they were started with until it has gone. */
+void vms_reload(struct vms *vms);
+
+/* vms_resume() - connect to the devices that an earlier vmcid has left */
+void vms_resume(struct vms *vms);
+
+/* vms_open() - the grace period is over, or there is none: VMMs may come */
+void vms_open(struct vms *vms);
+
+/* vms_is_deserted() - no device runs */
+bool vms_is_deserted(const struct vms *vms);
+
+/**
+ * vms_find_resumed() - a device says that it has context @cid, and is the VM called @name
+ *
+ * Return: the VM, which has that context id now; NULL: the token is wrong, or it has a device already
+ */
+struct vm *vms_find_resumed(struct vms *vms, uint32_t cid, const char *name, const uint8_t token[static FAB_TOKEN_SIZE]);
+
+/* vm_config() - for the broker; lives as long as the device's connection */
+const struct brk_vm *vm_config(const struct vm *vm);
+
+const char *vm_name(const struct vm *vm);
+
+/* vm_device_ready(), vm_device_gone() - its connection @peer has said HELLO, has ended */
+void vm_device_ready(struct vm *vm, struct peer *peer);
+void vm_device_gone(struct vm *vm, struct peer *peer);
+
+#endif /* VMCID_VM_H */
