@@ -22,6 +22,7 @@
 
 struct guest;
 struct lib_object;
+struct rights;
 
 struct lib_object_ops {
 	/*
@@ -96,6 +97,9 @@ int lib_usable(const struct vmci *vmci);
 /* lib_guest() - not NULL: there is no broker, we are in a guest (lib/guest.h) */
 struct guest *lib_guest(const struct vmci *vmci);
 
+/* lib_rights() - what the membership has granted (lib/right.h) */
+struct rights *lib_rights(struct vmci *vmci);
+
 /* lib_claim_events(), lib_release_events() - a connection has one place for events. false: it is taken */
 bool lib_claim_events(struct vmci *vmci);
 void lib_release_events(struct vmci *vmci);
@@ -103,7 +107,7 @@ void lib_release_events(struct vmci *vmci);
 /* lib_forget() - the resource @handle is no more: nor are its name and what was granted on it (name.c, right.c) */
 void lib_forget(struct vmci *vmci, struct vmci_handle handle);
 
-/* lib_remove_if() - for lib_forget(): lib_del() and drop all objects of kind @ops for which @is says so */
+/* lib_remove_if() - for those that have drop(): lib_del() and drop all objects of kind @ops for which @is says so */
 void lib_remove_if(struct vmci *vmci, const struct lib_object_ops *ops,
 		   bool (*is)(const struct lib_object *object, const void *arg), const void *arg);
 
