@@ -12,6 +12,14 @@ static_assert(sizeof(types) / sizeof(types[0]) == BRK_TYPE_NUM, "a name for each
 static const char *const presences[] = { "absent", "host", "vm", "software" };
 static_assert(sizeof(presences) / sizeof(presences[0]) == BRK_PRESENCE_NUM, "a name for each presence");
 
+/* Is what user @uid has in context @cid @client's business? Devices are all the same user's, but not one another's. */
+static bool is_own(const struct brk_client *client, uint32_t uid, uint32_t cid)
+{
+	if (client->creds.device)
+		return client->context->cid == cid;
+	return client->creds.uid == uid || brk_client_is_trusted(client);
+}
+
 static int context_line(const struct brk_client *client, const struct brk_context *context, char *line, size_t size)
 {
 	/* Nor would a stranger be there in any other way. */
@@ -25,7 +33,7 @@ static int context_line(const struct brk_client *client, const struct brk_contex
 
 static int client_line(const struct brk_client *client, const struct brk_client *other, char *line, size_t size)
 {
-	if (other->creds.uid != client->creds.uid && !brk_client_is_trusted(client))
+	if (!is_own(client, other->creds.uid, brk_client_cid(other)))
 		return 0;
 	return snprintf(line, size, "client %d uid %u context %d%s%s%s", (int)other->creds.pid, other->creds.uid,
 			(int)brk_client_cid(other), brk_client_is_trusted(other) ? " trusted" : "",
@@ -38,7 +46,7 @@ static int resource_line(const struct brk_client *client, struct brk_resource *r
 	const struct brk_pair *pair;
 	int n;
 
-	if (resource->uid != client->creds.uid && !brk_client_is_trusted(client))
+	if (!is_own(client, resource->uid, resource->handle.context))
 		return 0;
 	n = snprintf(line, size, "%s %u:%u uid %u", types[resource->type], resource->handle.context,
 		     resource->handle.resource, resource->uid);

@@ -50,8 +50,7 @@ size_t discovery_request_build(uint8_t *buf, const struct discovery_request *req
  * discovery_request_parse() - read a payload of @size bytes
  *
  * What is behind the name is ignored. The length of the name and its bytes are not judged beyond being there, with a
- * NUL
- * behind them.
+ * NUL behind them.
  * Return: 0; -EMSGSIZE: larger than DISCOVERY_PAYLOAD_MAX; -EBADMSG: too short for what it says
  */
 int discovery_request_parse(const uint8_t *buf, size_t size, struct discovery_request *ret_request);
