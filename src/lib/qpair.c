@@ -432,12 +432,17 @@ static int tell(struct fab_client *client, struct fab_msg *request)
 	return error;
 }
 
-/* tell_waiting() - nobody has attached, as far as we know; @fds are copies of what an attacher needs */
+/*
+ * tell_waiting() - nobody has attached, as far as we know; @fds are copies of what an attacher needs
+ *
+ * Return: as resume(); 1: somebody has attached meanwhile
+ */
 static int tell_waiting(struct vmci_qpair *qpair, struct fab_client *client, const int fds[2])
 {
 	struct pollfd fd = { .fd = ring_fd(qpair->ring), .events = POLLIN };
 	struct fab_msg request = create_request(qpair);
 	int error;
+	bool late;
 
 	if (fds[0] < 0 || fds[1] < 0)
 		return VMCI_ERROR_NO_RESOURCES;
@@ -451,10 +456,11 @@ static int tell_waiting(struct vmci_qpair *qpair, struct fab_client *client, con
 	poll(&fd, 1, HELLO_MS);
 	pthread_mutex_lock(&qpair->lock);
 	hear(qpair);
-	if (ring_state(qpair->ring) == RING_WAITING)
+	late = ring_state(qpair->ring) != RING_WAITING;
+	if (!late)
 		ring_leave(qpair->ring);	/* nobody will ever come: whoever waits for it learns it by this */
 	pthread_mutex_unlock(&qpair->lock);
-	return error;
+	return late ? 1 : error;
 }
 
 static int tell_held(struct vmci_qpair *qpair, struct fab_client *client)
@@ -467,7 +473,7 @@ static int tell_held(struct vmci_qpair *qpair, struct fab_client *client)
 	return tell(client, &request);
 }
 
-/* is_held() - has somebody attached? If not, @ret_fds are copies of what he will need */
+/* is_held() - has somebody attached? If not, @ret_fds are copies of what an attacher needs */
 static bool is_held(struct vmci_qpair *qpair, int ret_fds[2])
 {
 	bool held;
@@ -477,7 +483,7 @@ static bool is_held(struct vmci_qpair *qpair, int ret_fds[2])
 	pthread_mutex_lock(&qpair->lock);
 	hear(qpair);
 	held = ring_state(qpair->ring) != RING_WAITING;
-	if (!held && ret_fds) {
+	if (!held) {
 		ret_fds[0] = fcntl(qpair->memory, F_DUPFD_CLOEXEC, 0);
 		ret_fds[1] = fcntl(qpair->life, F_DUPFD_CLOEXEC, 0);
 	}
@@ -497,7 +503,7 @@ static int resume(struct lib_object *object, struct fab_client *client)
 		error = tell_waiting(qpair, client, fds);
 		fd_close(&fds[0]);
 		fd_close(&fds[1]);
-		if (error == -ECONNRESET || !is_held(qpair, NULL))
+		if (error <= 0)
 			return error;
 	}
 	return tell_held(qpair, client);
