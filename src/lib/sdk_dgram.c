@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The SDK of 2007: datagrams. */
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
 #include <time.h>
 
 #include "lib/sdk_priv.h"
+
+/* So often who waits looks whether a new broker has refused the endpoint, which its descriptor does not tell. */
+#define LOOK_MS 1000
 
 int VMCIDatagram_CreateHndEx(VMCIId rid, uint32_t flags, VMCIHandle *ret_handle)
 {
@@ -87,7 +89,7 @@ static int wait_for_datagram(struct sdk_object *object, int64_t end)
 		{ .fd = vmci_dgram_fd(object->dgram), .events = POLLIN },
 		{ .fd = object->wake, .events = POLLIN },
 	};
-	int64_t left = -1;
+	int64_t left = LOOK_MS;
 	int n;
 
 	if (end >= 0) {
@@ -95,7 +97,7 @@ static int wait_for_datagram(struct sdk_object *object, int64_t end)
 		if (left <= 0)
 			return VMCI_ERROR_TIMEOUT;
 	}
-	n = poll(fds, 2, left > INT_MAX ? INT_MAX : (int)left);
+	n = poll(fds, 2, left < LOOK_MS ? (int)left : LOOK_MS);
 	if (n < 0 && errno != EINTR)
 		return VMCI_ERROR_NO_RESOURCES;
 	if (n > 0 && fds[1].revents)
