@@ -255,7 +255,8 @@ class Object:
 
 class Endpoint(Object):
     def __init__(self, client, rid=INVALID, sink=None):
-        self.sink = sink or Sink()
+        with client.user():
+            self.sink = sink or Sink()
         reply = client.ok(DG_CREATE, handle=(0, rid), fds=[self.sink])
         self.handle, self.token = reply.handle, reply.token
         super().__init__(client)
@@ -284,7 +285,8 @@ class Endpoint(Object):
 
 class Events(Object):
     def __init__(self, client):
-        self.sink = Sink()
+        with client.user():
+            self.sink = Sink()
         self.watched = []
         client.ok(EVENTS, fds=[self.sink])
         super().__init__(client)
@@ -397,7 +399,8 @@ class CreatedPair(Pair):
         super().__init__(client, peer, produce, consume, flags)
         self.memory = memfd(qp_memory_size(produce, consume)) if memory is None else memory
         self.map = mmap.mmap(self.memory, 0)
-        self.life, self.their_life = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with client.user():
+            self.life, self.their_life = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.life.settimeout(LIMIT)
         self.handle, self.token = (context, rid), NO_TOKEN
         try:
@@ -572,7 +575,7 @@ class Client(Link):
     """A connection to vmcid. Without a cid nothing has been said yet."""
 
     def __init__(self, path, cid=HOST, flags=0, label=b"test"):
-        self.path, self.flags, self.label = path, flags, label
+        self.path, self.flags, self.label, self.uid = path, flags, label, os.geteuid()
         self.cid, self.token = None, NO_TOKEN
         self.objects, self.serial = [], 0
         super().__init__(self.dial())
@@ -591,6 +594,10 @@ class Client(Link):
             sock.close()
             raise
         return sock
+
+    def user(self):
+        """What is made meanwhile belongs to this client's user."""
+        return contextlib.nullcontext() if self.uid == os.geteuid() else as_user(self.uid)
 
     def hello(self, cid, flags=0, token=NO_TOKEN):
         reply = self.call(HELLO, size0=VERSION, handle=(cid, 0), flags=self.flags | flags, token=token,
@@ -626,7 +633,7 @@ class Client(Link):
         self.sock.close()
 
         def connect():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), self.user():
                 return self.dial()
         self.sock = until("a new vmcid", connect)
         self.sock.settimeout(LIMIT)
