@@ -35,8 +35,10 @@ def test_streams_and_queue_pairs_survive_the_broker(fabric):
 
 
 def test_pairs_move_on_without_a_broker(fabric):
-    """While there is none at all."""
+    """While there is none at all. Who was introduced to a doorbell can go on ringing it."""
     pair = Pair(fabric, fabric["trixie"], "guest")
+    pair.host.run(f"bell ring {pair.guest_bell}")
+    pair.machine.run(f"bell ring {pair.host_bell}")
     stream = Stream(fabric["bookworm"], 64 * MIB, 34)
     fabric.kill_broker()
     try:
@@ -77,6 +79,14 @@ def test_everybody_is_known_again(fabric):
     host.run(f"qp attach {offers} 4096 4096 0")
     assert sorted(host.run("events 30000").words) == sorted(["QP_PEER_ATTACH", str(machine.cid), waits])
     assert machine.run("events 30000").words == ["QP_PEER_ATTACH", "2", offers]
+
+
+def test_a_guests_name_is_known_again(fabric, machine):
+    host = fabric.host()
+    assert names.ask(machine.vm, names.REGISTER, "guest's", (machine.cid, 7110))[0] == 0
+    assert host.run("name lookup guest's 0").last == f"{machine.cid}:7110"
+    replace_broker(fabric)
+    assert host.run("name lookup guest's 10000").last == f"{machine.cid}:7110"
 
 
 def test_those_who_died_meanwhile_are_gone(fabric):
