@@ -118,7 +118,7 @@ static bool read_key(const struct rundir *rundir, struct token_key *ret_key)
 	struct token_key key;
 	struct stat st;
 	bool fine;
-	int fd = openat(rundir->fd, KEY_NAME, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = openat(rundir->fd, KEY_NAME, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
 
 	if (fd < 0)
 		return false;
