@@ -156,15 +156,15 @@ static const char *parse_text(struct dict *dict, const char *text, size_t len, u
 		text += 3;
 	for (; text < end; line++) {
 		const char *next = memchr(text, '\n', (size_t)(end - text));
-		const char *stop = next ? next : end;
+		size_t n = (size_t)((next ? next : end) - text);
 		const char *reason;
 
-		if (stop > text && stop[-1] == '\r')
-			stop--;
+		if (n && text[n - 1] == '\r')
+			n--;
 		*ret_line = line;
-		if (memchr(text, '\0', (size_t)(stop - text)))
+		if (memchr(text, '\0', n))
 			return "there is a NUL byte";
-		reason = parse_line(dict, text, stop, line);
+		reason = parse_line(dict, text, text + n, line);
 		if (reason)
 			return reason;
 		text = next ? next + 1 : end;
