@@ -123,7 +123,7 @@ int32_t brk_dg_send(struct brk_client *client, const uint8_t *dg, size_t size)
 	const struct brk_ports *ports = &client->brk->ports;
 	struct dg_header h;
 	int32_t result;
-	void *sink;
+	void *sink = NULL;
 
 	if (!client->context || size < VMCI_DG_HEADER_SIZE || size > VMCI_DG_MAX_SIZE)
 		return VMCI_ERROR_INVALID_ARGS;

@@ -270,7 +270,7 @@ static int parse_filter(struct parser *p)
 {
 	uint32_t ranks[DEFINITION_RULES_MAX];
 	bool enable;
-	size_t n;
+	size_t n = 0;
 	int r;
 
 	r = parse_bool(p, "vmci.filter.enable", false, &enable);
