@@ -7,7 +7,6 @@ what it has, so that it can tell it to a restarted vmcid.
 
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import mmap
 import os
@@ -104,6 +103,17 @@ def fileno(thing):
     return thing if isinstance(thing, int) else thing.fileno()
 
 
+def is_readable(thing, seconds=0):
+    poll = select.poll()        # select() ends at descriptor 1023
+    poll.register(fileno(thing), select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+def wait_readable(thing):
+    if not is_readable(thing, LIMIT):
+        raise TestbedError(f"nothing to read within {LIMIT:g} seconds")
+
+
 class Link:
     """A SOCK_SEQPACKET socket with messages."""
 
@@ -139,7 +149,7 @@ class Link:
 
     def is_ended(self):
         """Whether the other side has ended the connection; what it said before is thrown away."""
-        if not select.select([self.sock], [], [], 0)[0]:
+        if not is_readable(self.sock):
             return False
         try:
             self.recv().close()
@@ -184,7 +194,7 @@ class Sink:
         return parse_datagram(self.ours.recv(DG_MAX + 1))
 
     def is_empty(self):
-        return not select.select([self.ours], [], [], 0)[0]
+        return not is_readable(self.ours)
 
     def fileno(self):
         """Of the end that vmcid gets."""
@@ -369,7 +379,7 @@ class Pair(Object):
 
     def is_left(self):
         """Whether the other end of the life socket has been closed; bytes in it are thrown away."""
-        while select.select([self.life], [], [], 0)[0]:
+        while is_readable(self.life):
             try:
                 if not self.life.recv(4096):
                     return True
@@ -425,7 +435,7 @@ class CreatedPair(Pair):
         return self.peer
 
     def resume(self):
-        if self.their_life and not select.select([self.life], [], [], 0)[0]:
+        if self.their_life and not is_readable(self.life):
             fields = self.fields()
             fields["flags"] |= RESUME
             return self.client.call(QP_CREATE, token=self.token, fds=[self.memory, self.their_life],
@@ -748,13 +758,3 @@ class Broker:
         for client in self.clients:
             client.close()
         self.clients = []
-
-
-def wait_readable(*things):
-    """Waits until one of these can be read."""
-    if not select.select(things, [], [], LIMIT)[0]:
-        raise TestbedError(f"nothing to read within {LIMIT:g} seconds")
-
-
-def is_connection_error(error):
-    return isinstance(error, Ended) or (isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ECONNRESET))
