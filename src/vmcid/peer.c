@@ -823,26 +823,24 @@ static const struct handler handlers[FAB_TYPE_NUM] = {
 	[FAB_LIST] = { .run = do_list },
 };
 
-/* Bytes that the memory of a request must have; false: no memory could be right. */
-static bool memory_size(const struct fab_msg *msg, enum thing_kind kind, uint64_t *ret_bytes)
-{
-	*ret_bytes = 0;
-	if (kind == THING_PAIR) {
-		*ret_bytes = brk_qp_memory(msg->size0, msg->size1);
-		return *ret_bytes;
-	}
-	return kind != THING_MEMORY || (add64(msg->size0, msg->size1, ret_bytes) && *ret_bytes);
-}
-
-/* The descriptors of a request. The broker knows best what is wrong with sizes: then there is no thing. */
+/**
+ * make_thing() - of the descriptors of a request
+ *
+ * A queue pair of impossible sizes has none: the broker knows what is wrong with it.
+ */
 static int32_t make_thing(struct peer *peer, struct fab_msg *msg, const struct handler *h, struct thing **ret_thing)
 {
+	uint64_t bytes = 0;
 	const char *odd;
-	uint64_t bytes;
 	int32_t r;
 
-	if (!memory_size(msg, h->thing, &bytes))
-		return 0;
+	if (h->thing == THING_PAIR) {
+		bytes = brk_qp_memory(msg->size0, msg->size1);
+		if (!bytes)
+			return 0;
+	}
+	if (h->thing == THING_MEMORY && (!msg->size0 || !add64(msg->size0, msg->size1, &bytes)))
+		return VMCI_ERROR_INVALID_SIZE;
 	r = thing_new(peer->server->event, h->thing, msg->fd, peer->uid, peer->user, bytes, ret_thing, &odd);
 	if (r < 0)
 		server_note(peer->server, LOG_LEVEL_INFO, "%s: %s: %s", peer->name, fab_type_to_string(msg->type), odd);
@@ -868,8 +866,12 @@ static bool carry_out(struct peer *peer, struct fab_msg *msg, struct thing **thi
 		call.resume = msg->token;
 	if (h->has_thing && !call.thing)
 		r = make_thing(peer, msg, h, &call.thing);
-	if (!r)
+	if (!r) {
+		bool has_none = h->has_thing && !call.thing;
+
 		r = h->run(&call);
+		assert(!has_none || r < 0);
+	}
 	*thing = call.thing;
 	if (r == REPLIED)
 		return true;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -26,6 +27,18 @@ static int option(int fd, int name)
 	return getsockopt(fd, SOL_SOCKET, name, &value, &len) ? -1 : value;
 }
 
+/* A socket of socketpair(2) has no name, and no more has its peer; one that was connected or accepted knows the listener's. */
+static bool is_of_pair(int fd)
+{
+	struct sockaddr_un sun;
+	socklen_t len = sizeof(sun);
+
+	if (getsockname(fd, (struct sockaddr *)&sun, &len) || len > sizeof(sa_family_t))
+		return false;
+	len = sizeof(sun);
+	return !getpeername(fd, (struct sockaddr *)&sun, &len) && len <= sizeof(sa_family_t);
+}
+
 /*
  * Somebody's socket handed to us must be that one's own: what we write there, we write with our own rights.
  */
@@ -40,6 +53,9 @@ static const char *check_socket(int fd, int type, uid_t uid)
 		return "a socket that is not connected";
 	if (cred.uid != uid)
 		return "a socket of another user";
+	/* Its own connection to us, say: we would hold both ends, and never hear that it has gone. */
+	if (!is_of_pair(fd))
+		return "a socket that is no end of a pair";
 	return NULL;
 }
 

@@ -118,6 +118,23 @@ static void test_sink(void **state)
 	refuse(THING_SINK, fd, 0, "not an end of a SOCK_SEQPACKET pair");
 }
 
+/* What has a name somewhere: the client's connection to vmcid, from either end. */
+static void test_connection(void **state)
+{
+	struct sockaddr_un abstract = { .sun_family = AF_UNIX };
+	socklen_t len = sizeof(abstract);
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0), client = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+
+	(void)state;
+	assert_int_equal(bind(fd, (struct sockaddr *)&abstract, sizeof(sa_family_t)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&abstract, &len), 0);
+	assert_int_equal(connect(client, (struct sockaddr *)&abstract, len), 0);
+	refuse(THING_SINK, accept(fd, NULL, NULL), 0, "a socket that is no end of a pair");
+	refuse(THING_SINK, client, 0, "a socket that is no end of a pair");
+	close(fd);
+}
+
 /* What belongs to somebody else is not written to in his place. */
 static void test_other_user(void **state)
 {
@@ -264,6 +281,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_sink, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_connection, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_other_user, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bell, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pair, setup, teardown),
