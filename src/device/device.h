@@ -114,8 +114,8 @@ struct dev_ports {
 	/* --- The second part: each may be NULL ------------------------------------------------ */
 
 	/*
-	 * The guest has taken something out of its queue, or lost it, since dev_deliver() said NO_RESOURCES last: it may be
-	 * worth another attempt. Called once for each such time, however often it was refused.
+	 * The guest has taken something out of its queue, or lost it, since dev_deliver() said NO_RESOURCES last:
+	 * it may be worth another attempt. Called once for each such time, however often it was refused.
 	 */
 	void (*room)(void *ctx);
 
@@ -123,19 +123,20 @@ struct dev_ports {
 	void (*bell_gone)(void *ctx, struct vmci_handle handle);
 
 	/*
-	 * A driver session has ended: queue pairs and doorbells have gone already, each with its own call, and nothing that
-	 * was sent to that driver is for the next one. dev_deliver() says DST_UNREACHABLE.
+	 * A driver session has ended: queue pairs and doorbells have gone already, each with its own call, and
+	 * nothing that was sent to that driver is for the next one. dev_deliver() says DST_UNREACHABLE.
 	 */
 	void (*driver_gone)(void *ctx);
 
 	/*
-	 * There are other contexts than the guest and the host, and they have queue pairs: the guest may name any context as
-	 * the peer of a pair that it creates, and dev_far_attach() takes the other end. If the guest asks for a pair that is
-	 * not known here and whose name is not of its own context, this port is asked, after all else was checked. If there
-	 * is such a pair, it attaches to it on the guest's behalf. NULL: there are none, and the two below are not called.
+	 * There are other contexts than the guest and the host, and they have queue pairs: the guest may name any
+	 * context as the peer of a pair that it creates, and dev_far_attach() takes the other end. If the guest
+	 * asks for a pair that is not known here and whose name is not of its own context, this port is asked,
+	 * after all else was checked. If there is such a pair, it attaches to it on the guest's behalf. NULL: there
+	 * are none, and the two below are not called.
 	 *
-	 * Return: VMCI_SUCCESS_QUEUEPAIR_ATTACH, the owner of the far end (not NULL) and its context; VMCI_ERROR_NOT_FOUND: there is
-	 * no such pair; another VMCI_ERROR_*, which the guest gets
+	 * Return: VMCI_SUCCESS_QUEUEPAIR_ATTACH, the owner of the far end (not NULL) and its context;
+	 * VMCI_ERROR_NOT_FOUND: there is no such pair; another VMCI_ERROR_*, which the guest gets
 	 */
 	int32_t (*far_find)(void *ctx, const struct dev_far *far, void **ret_owner, uint32_t *ret_context);
 

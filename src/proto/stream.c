@@ -22,11 +22,12 @@
  *
  *	the peer closes		its queue pair goes away: stream_peer_gone(). What it had written is copied out and
  *				handed to the end (finish), which outlives the stream.
- *	our program closes	recv() says -ESHUTDOWN after its last byte: stream_close(). If the peer has read everything we
- *				detach, which is all that it sees (10.2). If not, it gets a SHUTDOWN of both directions, and we
- *				detach when it has read, or answers in kind, or after a second. The reason:
- *				a detach that comes while a guest looks at its ring makes it miss what is in there, as nothing
- *				keeps Linux from handling the one in the middle of the other.
+ *	our program closes	recv() says -ESHUTDOWN after its last byte: stream_close(). If the peer has read
+ *				everything we detach, which is all that it sees (10.2). If not, it gets a SHUTDOWN
+ *				of both directions, and we detach when it has read, or answers in kind, or after a
+ *				second. The reason: a detach that comes while a guest looks at its ring makes it
+ *				miss what is in there, as nothing keeps Linux from handling the one in the middle of
+ *				the other.
  *	RST, broken rings	stream_reset(): RST to the peer where it helps, close() to the end.
  */
 #include "proto/stream_priv.h"
@@ -46,8 +47,8 @@
 #define RETRY_NS 100000000ull
 
 /*
- * Times between looks whether the peer of a stream that we closed has read everything, doubled each time. After the last
- * we detach anyway: what has been in the ring for a second is not missed.
+ * Times between looks whether the peer of a stream that we closed has read everything, doubled each time. After the
+ * last we detach anyway: what has been in the ring for a second is not missed.
  */
 #define CLOSING_MIN_NS 5000000ull
 #define CLOSING_MAX_NS 640000000ull

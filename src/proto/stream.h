@@ -43,8 +43,8 @@ struct stream_end_ops {
 	/*
 	 * Bytes for the peer. Fill some: the number (> 0); 0: no more will come, but the program may still read;
 	 * -EAGAIN: none now, stream_readable() will be called; -EFAULT: the memory was not there; -ESHUTDOWN: no more
-	 * will come, and nobody reads; any other negative errno likewise. With @n = 0 it only asks whether the end is gone
-	 * (-ESHUTDOWN) or not (-EAGAIN).
+	 * will come, and nobody reads; any other negative errno likewise. With @n = 0 it only asks whether the end
+	 * is gone (-ESHUTDOWN) or not (-EAGAIN).
 	 */
 	ssize_t (*recv)(void *end, const struct mem_span *spans, int n);
 
@@ -139,8 +139,8 @@ int32_t streams_packet(struct streams *t, const uint8_t *dg, size_t size);
  * @timeout_ns: 0 for the default (LIMIT_CONNECT_NS); UINT64_MAX: none
  * @end:        gets connected() or failed(), later
  *
- * Return: 0; -EINVAL (@peer_port is none); -EADDRINUSE; -ENOBUFS (too many streams, or the peer's queue is full); -ENOMEM; other errnos of a
- * refusal by the peer's device. On failure no port was called with @end.
+ * Return: 0; -EINVAL (@peer_port is none); -EADDRINUSE; -ENOBUFS (too many streams, or the peer's queue is full);
+ * -ENOMEM; other errnos of a refusal by the peer's device. On failure no port was called with @end.
  */
 int streams_connect(struct streams *t, uint32_t peer_port, uint32_t local_port, uint64_t timeout_ns, void *end,
 		    struct stream **ret_stream);

@@ -2,18 +2,19 @@
 /*
  * DOC: Theory of operation
  *
- *	out	The guest rings a doorbell of another context: the eventfd is got from vmcid at the first time, and then kept, the
- *		last one rung first. Whoever destroys a doorbell does not tell those who ring it, and may make another one of the
- *		same name. So a kept eventfd is good for a second only; when nobody can be asked then, it goes on.
- *	in	Others ring a doorbell of the guest: each has one eventfd, for all who ask, because nobody tells when one of them
- *		has gone. It is watched edge-triggered: each write is an edge, whatever the counter is, so it need not be read
- *		before we sleep. It is cleared where that is possible without waiting, so that it does not stay full; between
- *		a full counter, where a write fails, and our clearing it there is an edge that we have not seen, so no ring is
- *		lost.
+ *	out	The guest rings a doorbell of another context: the eventfd is got from vmcid at the first time, and
+ *		then kept, the last one rung first. Whoever destroys a doorbell does not tell those who ring it, and
+ *		may make another one of the same name. So a kept eventfd is good for a second only; when nobody can
+ *		be asked then, it goes on.
+ *	in	Others ring a doorbell of the guest: each has one eventfd, for all who ask, because nobody tells
+ *		when one of them has gone. It is watched edge-triggered: each write is an edge, whatever the counter
+ *		is, so it need not be read before we sleep. It is cleared where that is possible without waiting, so
+ *		that it does not stay full; between a full counter, where a write fails, and our clearing it there
+ *		is an edge that we have not seen, so no ring is lost.
  *
  * The others can do to a shared eventfd what they like: ring without end, clear it, fill it. The first costs a turn of
- * the event loop each, and the guest an interrupt, as it does without us; the second can lose rings of others for the same
- * bell, all of whom vmcid has let near it; the third is kick()'s business.
+ * the event loop each, and the guest an interrupt, as it does without us; the second can lose rings of others for
+ * the same bell, all of whom vmcid has let near it; the third is kick()'s business.
  */
 #include "bell.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Doorbells between a guest and other contexts, both ways. To open one takes vmcid; to ring one does not: it is an eventfd.
+ * Doorbells between a guest and other contexts, both ways. To open one takes vmcid; to ring one does not: it is an
+ * eventfd.
  */
 #ifndef VMCI_DEVICE_BELL_H
 #define VMCI_DEVICE_BELL_H
@@ -19,8 +20,8 @@ struct bells_ports {
 	void *ctx;
 
 	/*
-	 * Get the eventfd that rings @handle of another context, the caller's from then on. Return: 0; a VMCI_ERROR_*: there
-	 * is none; 1: nobody can be asked now
+	 * Get the eventfd that rings @handle of another context, the caller's from then on. Return: 0; a
+	 * VMCI_ERROR_*: there is none; 1: nobody can be asked now
 	 */
 	int32_t (*open)(void *ctx, struct vmci_handle handle, int *ret_fd);
 

@@ -11,16 +11,16 @@
  *	OFFERED		the guest made the pair, a peer was given the memory; it says hello when it has mapped it
  *	OPEN		both ends are there
  *	PEER_LEFT	what the peer had written is copied to the guest as it makes room; then the guest is told
- *	GUEST_LEFT	what the guest had written and the ring had no room for (@rest) is copied to the peer as it makes
- *			room; then the peer sees the end. The guest's memory is gone: it is never touched
+ *	GUEST_LEFT	what the guest had written and the ring had no room for (@rest) is copied to the peer as it
+ *			makes room; then the peer sees the end. The guest's memory is gone: it is never touched
  *	DONE		both ends are gone; vmcid is to be told
  *
  * How it learns of moves. The peer's are easy: it asks to be woken and wakes us, by its life socket (fabric/ring.h). A
- * guest tells nobody when it moves an index (VMCI reference, 7.1); what it does tell of is a doorbell or a datagram, and
- * before one of these passes, in either direction, everything written before it is copied (bridges_cross()). So a pair
- * whose ends use those never waits. For the others the guest's indices are looked at: without sleeping for the time that
- * streams are polled after the last byte (hot), then at intervals that double (warm), and when nothing has happened for
- * a long time (idle) rarely. What that costs: limits.h.
+ * guest tells nobody when it moves an index (VMCI reference, 7.1); what it does tell of is a doorbell or a
+ * datagram, and before one of these passes, in either direction, everything written before it is copied
+ * (bridges_cross()). So a pair whose ends use those never waits. For the others the guest's indices are looked at:
+ * without sleeping for the time that streams are polled after the last byte (hot), then at intervals that double
+ * (warm), and when nothing has happened for a long time (idle) rarely. What that costs: limits.h.
  *
  * A bridge stands in one of five lists, which say when it has its next turn: these three, one for those that wait for
  * somebody else to call (OFFERED, GUEST_LEFT, and those whose guest memory is not mapped at present), and one for DONE.
@@ -474,7 +474,8 @@ uint64_t bridges_deadline(const struct bridges *bs)
 static void open_bridge(struct bridge *b)
 {
 	struct bridges *bs = b->bridges;
-	int32_t r = bs->ports.attach(bs->ports.ctx, b->hold.handle, b->hold.context, b->hold.consume, b->hold.produce, b);
+	const struct bridge_hold *hold = &b->hold;
+	int32_t r = bs->ports.attach(bs->ports.ctx, hold->handle, hold->context, hold->consume, hold->produce, b);
 
 	if (r < 0) {
 		say(b, "the guest has left before the peer was there");
@@ -527,8 +528,8 @@ static void keep_rest(struct bridge *b)
 	if (qp_ready(&b->qp, &ready) || !ready)
 		return;
 	if (ready > LIMIT_QUEUE_MEMORY - bs->lingering || !(b->rest = malloc((size_t)ready))) {
-		log_warn("cid %u: queue pair %u:%u: no room for the last %llu bytes of the guest, which are lost", bs->cid,
-			 b->hold.handle.context, b->hold.handle.resource, (unsigned long long)ready);
+		log_warn("cid %u: queue pair %u:%u: no room for the last %llu bytes of the guest, which are lost",
+			 bs->cid, b->hold.handle.context, b->hold.handle.resource, (unsigned long long)ready);
 		return;
 	}
 	while (b->rest_len < ready) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Queue pairs between a guest and other contexts: bytes are copied between the guest's rings, in its memory, and those in
- * a memory that we share with the peer (fabric/ring.h). Neither ever sees the other's memory.
+ * Queue pairs between a guest and other contexts: bytes are copied between the guest's rings, in its memory, and
+ * those in a memory that we share with the peer (fabric/ring.h). Neither ever sees the other's memory.
  */
 #ifndef VMCI_DEVICE_BRIDGE_H
 #define VMCI_DEVICE_BRIDGE_H
@@ -84,7 +84,10 @@ int32_t bridge_offer(struct bridges *bridges, struct vmci_handle handle, uint32_
 int32_t bridge_take(struct bridges *bridges, const struct bridge_hold *hold, int memory, int life,
 		    struct bridge **ret_bridge);
 
-/* bridge_attached(), bridge_gone() - as dev_ports.far_attached, far_gone. What the guest wrote last reaches the peer. */
+/*
+ * bridge_attached(), bridge_gone() - as dev_ports.far_attached, far_gone. What the guest wrote last reaches the
+ * peer.
+ */
 void bridge_attached(struct bridge *bridge);
 void bridge_gone(struct bridge *bridge);
 
@@ -97,8 +100,8 @@ bool bridges_run(struct bridges *bridges);
 uint64_t bridges_deadline(const struct bridges *bridges);
 
 /*
- * bridges_cross() - something is about to pass between the guest and @context (VMCI_INVALID_ID: anybody): what was written
- * before it, comes before it, as far as the rings have room
+ * bridges_cross() - something is about to pass between the guest and @context (VMCI_INVALID_ID: anybody): what was
+ * written before it, comes before it, as far as the rings have room
  */
 void bridges_cross(struct bridges *bridges, uint32_t context);
 
@@ -116,10 +119,16 @@ bool bridges_on_idle(struct bridges *bridges, void (*idle)(void *ctx), void *ctx
 
 /* --- What vmcid is told ------------------------------------------------------------------------------------- */
 
-/* bridges_next_left() - a pair whose end here has been left, and which vmcid has not been told of. Return: is there one? */
+/*
+ * bridges_next_left() - a pair whose end here has been left, and which vmcid has not been told of. Return: is there
+ * one?
+ */
 bool bridges_next_left(struct bridges *bridges, struct vmci_handle *ret_handle);
 
-/* bridges_leave() - vmcid may believe that we are attached to @handle, but we are not: comes out of bridges_next_left() */
+/*
+ * bridges_leave() - vmcid may believe that we are attached to @handle, but we are not: comes out of
+ * bridges_next_left()
+ */
 void bridges_leave(struct bridges *bridges, struct vmci_handle handle);
 
 /* bridges_hold_all() - a new vmcid knows nothing: all that are attached come out of bridges_next_hold(), once */

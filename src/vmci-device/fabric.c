@@ -2,27 +2,29 @@
 /*
  * DOC: Theory of operation
  *
- *	guest -> others		the device's ports call us while the guest waits for the result of a register write. What takes
- *				vmcid is one call of bounded time (FAB_CALL). After a call that had no reply in time vmcid
- *				is out of order: there are no more calls, and the guest gets an error at once, until vmcid says
- *				something again.
- *	others -> guest		datagrams and events come by two socket pairs (mail.h) that vmcid writes into. What the guest's
- *				queue has no room for stays in the socket, so vmcid sees it fill, and refuses more.
- *	vmcid -> us		its questions are answered from the event loop, or while we wait in a call of our own: two devices
- *				whose guests want something of each other at the same moment would wait for each other otherwise.
- *	requests that can wait	(watches, queue pairs that were left, and those that a new vmcid must know of) are made in
- *				fabric_run(), a few at a time.
+ *	guest -> others		the device's ports call us while the guest waits for the result of a register write.
+ *				What takes vmcid is one call of bounded time (FAB_CALL). After a call that had no
+ *				reply in time vmcid is out of order: there are no more calls, and the guest gets an
+ *				error at once, until vmcid says something again.
+ *	others -> guest		datagrams and events come by two socket pairs (mail.h) that vmcid writes into. What
+ *				the guest's queue has no room for stays in the socket, so vmcid sees it fill, and
+ *				refuses more.
+ *	vmcid -> us		its questions are answered from the event loop, or while we wait in a call of our
+ *				own: two devices whose guests want something of each other at the same moment would
+ *				wait for each other otherwise.
+ *	requests that can wait	(watches, queue pairs that were left, and those that a new vmcid must know of) are
+ *				made in fabric_run(), a few at a time.
  *
  * Membership, seen from here:
  *
  *	MEMBER		@client is there
- *	ALONE		vmcid has ended. Streams, queue pairs and doorbells go on, they need nobody; what needs vmcid is an error
- *			that says "later". The next vmcid connects to the rendezvous socket, and is told everything anew; the
- *			token that the first one gave us says that we are who we were.
+ *	ALONE		vmcid has ended. Streams, queue pairs and doorbells go on, they need nobody; what needs
+ *			vmcid is an error that says "later". The next vmcid connects to the rendezvous socket, and
+ *			is told everything anew; the token that the first one gave us says that we are who we were.
  *	GONE		vmcid has ended, and there is no rendezvous socket, or we have been stopped
  *
- * Order: what the guest wrote into its queue pairs before it sent a datagram or rang a doorbell is there when that arrives,
- * and likewise for the others (bridge.h).
+ * Order: what the guest wrote into its queue pairs before it sent a datagram or rang a doorbell is there when that
+ * arrives, and likewise for the others (bridge.h).
  *
  * vmcid is trusted, others are not: a datagram from them must neither look like an event nor like a control packet of
  * streams, both of which come from this device only.
@@ -117,8 +119,8 @@ static void lose(struct fabric *f)
 /**
  * ask() - one call of vmcid
  *
- * Return: 0, and a reply, whose status is to be looked at, and whose descriptors are the caller's; -EHOSTDOWN: vmcid is not
- * there, nothing was sent; -ETIMEDOUT: it may yet do it; -EPIPE: it may have done it
+ * Return: 0, and a reply, whose status is to be looked at, and whose descriptors are the caller's; -EHOSTDOWN:
+ * vmcid is not there, nothing was sent; -ETIMEDOUT: it may yet do it; -EPIPE: it may have done it
  */
 static int ask(struct fabric *f, struct fab_msg *request, struct fab_msg *ret_reply)
 {
@@ -197,8 +199,8 @@ static bool is_welcome(const struct dg_header *h)
 }
 
 /*
- * @size bytes at @dg are for the guest. Return: are they done with? Datagrams to a guest that has no driver are lost, as are
- * those that it would not take from anybody.
+ * @size bytes at @dg are for the guest. Return: are they done with? Datagrams to a guest that has no driver are
+ * lost, as are those that it would not take from anybody.
  */
 static bool deliver(struct fabric *f, const uint8_t *dg, size_t size)
 {
@@ -624,8 +626,8 @@ bool fabric_run(struct fabric *f)
 
 		budget--;
 		if (!ask(f, &request, &reply) && reply.status < 0)
-			log_warn("cid %u: vmcid does not know queue pair %u:%u any more: %d", f->cid, hold.handle.context,
-				 hold.handle.resource, reply.status);
+			log_warn("cid %u: vmcid does not know queue pair %u:%u any more: %d", f->cid,
+				 hold.handle.context, hold.handle.resource, reply.status);
 	}
 	tell_left(f, &budget);
 	tell_watches(f, &budget);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guest's membership of the fabric: what it sends to other contexts than the streams of the host goes out here, and what
- * they send comes in. One for the process, whatever VMM is connected; it lives on when vmcid has gone, and joins the next.
+ * The guest's membership of the fabric: what it sends to other contexts than the streams of the host goes out here,
+ * and what they send comes in. One for the process, whatever VMM is connected; it lives on when vmcid has gone, and
+ * joins the next.
  */
 #ifndef VMCI_DEVICE_FABRIC_H
 #define VMCI_DEVICE_FABRIC_H

@@ -3,7 +3,8 @@
  * DOC: Theory of operation
  *
  * A write(2) to an eventfd has no flag that keeps it from waiting, as send(2) has. So a timer stands behind it: its
- * signal, which does nothing, ends a write that waits. It comes again and again, for it may come before the wait begins.
+ * signal, which does nothing, ends a write that waits. It comes again and again, for it may come before the wait
+ * begins.
  */
 #include "kick.h"
 

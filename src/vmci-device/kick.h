@@ -9,8 +9,8 @@
  * Never waits for long, whatever others do to the eventfd: its flags and its counter are shared, so O_NONBLOCK can be
  * taken away, and the counter be filled, between any check and the write(2).
  *
- * Return: 0, also if the counter is full: whoever reads it has not read it since; -EINTR: somebody made us wait, on purpose;
- * another negative errno
+ * Return: 0, also if the counter is full: whoever reads it has not read it since; -EINTR: somebody made us wait, on
+ * purpose; another negative errno
  */
 int kick(int fd);
 

@@ -475,7 +475,11 @@ static void server_close(struct server *server)
 int main(int argc, char **argv)
 {
 	struct server server = {
-		.options = { .fd = -1, .conn_fd = -1, .fabric_fd = -1, .level = LOG_LEVEL_INFO, .vm = { .spin_ns = DEFAULT_SPIN_US * 1000u } },
+		.options = {
+			.fd = -1, .conn_fd = -1, .fabric_fd = -1,
+			.level = LOG_LEVEL_INFO,
+			.vm = { .spin_ns = DEFAULT_SPIN_US * 1000u },
+		},
 		.fd = -1,
 	};
 	sigset_t mask;

@@ -99,6 +99,10 @@ static uint8_t *at(struct rig *rig, struct mem_pages *pages, size_t off)
 
 static int ram_load64(void *ctx, struct mem_pages *pages, size_t off, uint64_t *ret)
 {
+	struct rig *rig = ctx;
+
+	if (rig->pages_error)
+		return rig->pages_error;
 	*ret = get_le64(at(ctx, pages, off));
 	return 0;
 }
@@ -107,8 +111,8 @@ static int ram_store64(void *ctx, struct mem_pages *pages, size_t off, uint64_t 
 {
 	struct rig *rig = ctx;
 
-	if (rig->format_error)
-		return rig->format_error;
+	if (rig->format_error || rig->pages_error)
+		return rig->format_error ? rig->format_error : rig->pages_error;
 	put_le64(at(rig, pages, off), v);
 	return 0;
 }
@@ -119,6 +123,8 @@ static int ram_spans(void *ctx, struct mem_pages *pages, size_t off, size_t len,
 	size_t room = ((size_t)1 << pages->page_shift) - (off & (((size_t)1 << pages->page_shift) - 1));
 
 	assert_true(max >= 1);
+	if (((struct rig *)ctx)->pages_error)
+		return ((struct rig *)ctx)->pages_error;
 	spans[0] = (struct mem_span){ .base = at(ctx, pages, off), .len = len < room ? len : room };
 	return 1;
 }
@@ -157,6 +163,8 @@ static int32_t port_datagram(void *ctx, const uint8_t *dg, size_t size)
 {
 	struct rig *rig = ctx;
 
+	if (rig->ports)
+		return rig->ports->datagram(rig->ports->ctx, dg, size);
 	assert_true(size >= VMCI_DG_HEADER_SIZE && size <= VMCI_DG_MAX_SIZE);
 	assert_int_equal(dg_parse(dg).payload_size, size - VMCI_DG_HEADER_SIZE);
 	assert_int_equal(dg_parse(dg).src.context, CID);
@@ -172,6 +180,8 @@ static int32_t port_doorbell(void *ctx, struct vmci_handle handle)
 {
 	struct rig *rig = ctx;
 
+	if (rig->ports)
+		return rig->ports->doorbell(rig->ports->ctx, handle);
 	rig->doorbells++;
 	rig->doorbell = handle;
 	return VMCI_SUCCESS;
@@ -200,6 +210,10 @@ static void port_room(void *ctx)
 {
 	struct rig *rig = ctx;
 
+	if (rig->ports) {
+		rig->ports->room(rig->ports->ctx);
+		return;
+	}
 	rig->rooms++;
 	if (rig->on_room)
 		rig->on_room(rig);
@@ -209,6 +223,10 @@ static void port_bell_gone(void *ctx, struct vmci_handle handle)
 {
 	struct rig *rig = ctx;
 
+	if (rig->ports) {
+		rig->ports->bell_gone(rig->ports->ctx, handle);
+		return;
+	}
 	assert_false(dev_has_bell(rig->dev, handle));
 	rig->bells_gone++;
 	rig->bell_gone = handle;
@@ -220,6 +238,10 @@ static void port_driver_gone(void *ctx)
 {
 	struct rig *rig = ctx;
 
+	if (rig->ports) {
+		rig->ports->driver_gone(rig->ports->ctx);
+		return;
+	}
 	assert_int_equal(rig->dev->pairs.count, 0);
 	assert_int_equal(rig->dev->bells.count, 0);
 	assert_int_equal(rig->dev->inbox.count, 0);
@@ -232,6 +254,8 @@ static int32_t port_far_find(void *ctx, const struct dev_far *far, void **ret_ow
 {
 	struct rig *rig = ctx;
 
+	if (rig->ports)
+		return rig->ports->far_find(rig->ports->ctx, far, ret_owner, ret_context);
 	rig->finds++;
 	rig->find = *far;
 	rig->pages_at_find = rig->pages_taken;
@@ -247,6 +271,10 @@ static void port_far_attached(void *ctx, void *owner)
 	struct rig *rig = ctx;
 	struct qp qp;
 
+	if (rig->ports) {
+		rig->ports->far_attached(rig->ports->ctx, owner);
+		return;
+	}
 	rig->far_attached++;
 	rig->owner = owner;
 	assert_int_equal(dev_qp_map(rig->dev, rig->find.handle, &qp), VMCI_SUCCESS);
@@ -256,6 +284,10 @@ static void port_far_gone(void *ctx, void *owner)
 {
 	struct rig *rig = ctx;
 
+	if (rig->ports) {
+		rig->ports->far_gone(rig->ports->ctx, owner);
+		return;
+	}
 	rig->far_gone++;
 	rig->owner = owner;
 	rig->pages_at_gone = rig->pages_taken;

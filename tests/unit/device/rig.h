@@ -35,7 +35,21 @@
 
 #define MMIO(reg) (VMCI_MMIO_REGS_OFFSET + (reg))
 
+/* Whoever takes the ports' calls instead of the notebook. */
+struct rig_ports {
+	void *ctx;
+	int32_t (*datagram)(void *ctx, const uint8_t *dg, size_t size);
+	int32_t (*doorbell)(void *ctx, struct vmci_handle handle);
+	void (*room)(void *ctx);
+	void (*bell_gone)(void *ctx, struct vmci_handle handle);
+	void (*driver_gone)(void *ctx);
+	int32_t (*far_find)(void *ctx, const struct dev_far *far, void **ret_owner, uint32_t *ret_context);
+	void (*far_attached)(void *ctx, void *owner);
+	void (*far_gone)(void *ctx, void *owner);
+};
+
 struct rig {
+	const struct rig_ports *ports;	/* or NULL; rigs of setup_far() only */
 	struct dev *dev;
 	bool mmio;		/* registers by BAR1, datagrams by DMA */
 	uint8_t ram[RAM_SIZE];
@@ -48,6 +62,7 @@ struct rig {
 	size_t pages_taken;	/* pages in them */
 	int take_error;		/* what take() answers, if not 0 */
 	int format_error;	/* what store64() answers */
+	int pages_error;	/* what load64(), store64() and spans() answer: the pages are not there */
 	uint64_t unmapped;	/* RAM from here on is not there, if not 0 */
 	void (*after_read)(struct rig *rig, uint64_t addr, size_t len);
 	void (*before_write)(struct rig *rig, uint64_t addr, size_t len);
