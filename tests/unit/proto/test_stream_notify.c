@@ -504,9 +504,8 @@ static void test_owed_packets_go_when_there_is_room(void **state)
 	struct rig_conn c;
 
 	quiet(rig, true, RIG_FOREVER, &c);
-	rig->refuse = 1;
+	rig->refuse = RIG_SENT;
 	host_writes(&c, 10);
-	rig_expect_quiet(rig);
 	streams_run(rig->t);
 	rig->refuse = 0;
 	streams_run(rig->t);
