@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The table, and the plot."""
 
-from rows import ALL
+from rows import ALL, HOST
 
-COLOURS = {"vmci": "#1b6ca8", "virtio-serial": "#e08e36", "tcp": "#8a8a8a"}
+COLOURS = {"vmci": "#1b6ca8", "virtio-serial": "#e08e36", "tcp": "#8a8a8a", "bare": "#4f9d69",
+           "unix": "#b3554d", "zmq": "#8e6bb0", "nng": "#c9a227"}
 
 
 def short(figure):
@@ -20,30 +21,43 @@ def spread(result):
     return f"{short(min(figures))}..{short(max(figures))}" if figures else "-"
 
 
+def ways_of(result):
+    """The columns of a row's table."""
+    return HOST if result.row.section == "host" else ALL
+
+
 def line_of(result):
-    medians = result.medians
     return [result.row.name, result.row.unit, short(result.value), spread(result),
-            short(medians.get("virtio-serial")), short(medians.get("tcp")),
+            *(short(result.medians.get(way)) for way in ways_of(result)[1:]),
             f"{result.ratio:.2f}" if result.ratio is not None else "-",
             result.row.goal.text if result.row.goal else "-", result.reached or "-"]
 
 
-def table(results):
-    """The rows as text, and below it what the notes say."""
-    head = ["row", "unit", "vmci", "min..max", "virtio-serial", "tcp", "ratio", "goal", "reached"]
+def grid(results):
+    """The rows as text, all with the same columns."""
+    ways = ways_of(results[0])
+    head = ["row", "unit", "vmci", "min..max", *ways[1:], "ratio", "goal", "reached"]
     lines = [head] + [line_of(result) for result in results]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     text = []
     for line in lines:
-        cells = [cell.ljust(width) if i in (0, 1, 7) else cell.rjust(width)
+        cells = [cell.ljust(width) if i in (0, 1, len(head) - 2) else cell.rjust(width)
                  for i, (cell, width) in enumerate(zip(line, widths))]
         text.append("  ".join(cells).rstrip())
     text.insert(1, "-" * max(map(len, text)))
+    return text + [""]
+
+
+def table(results):
+    """The rows as text, and below it what the notes say."""
+    text = []
+    for ways in ALL, HOST:
+        some = [result for result in results if ways_of(result) == ways]
+        text += grid(some) if some else []
     notes = {}
     for result in results:
         if result.note:
             notes.setdefault(result.note, []).append(result.row.name)
-    text.append("")
     text += [f"{'; '.join(names)}:\n    {note}" for note, names in notes.items()]
     return "\n".join(text)
 
@@ -54,11 +68,12 @@ def bars(axes, title, results):
     better = "more" if row.more else "less"
     axes.set_title(f"{title}, {row.unit} ({better} is better)", fontsize=10)
     for at, result in enumerate(results):
-        ways = [way for way in ALL if way in result.medians]
+        ways = [way for way in ways_of(result) if way in result.medians]
         for i, way in enumerate(ways):
-            middle = at + (i - (len(ways) - 1) / 2) * 0.27
+            thick = min(0.27, 0.9 / len(ways))
+            middle = at + (i - (len(ways) - 1) / 2) * thick
             figure, all_of = result.medians[way], result.figures[way]
-            axes.barh(middle, figure, 0.25, color=COLOURS[way],
+            axes.barh(middle, figure, 0.93 * thick, color=COLOURS[way],
                       xerr=[[figure - min(all_of)], [max(all_of) - figure]],
                       error_kw={"elinewidth": 0.8})
             axes.text(max(all_of), middle, f" {short(figure)}", va="center", fontsize=7)
@@ -73,6 +88,8 @@ def bars(axes, title, results):
 
 def panel_of(row):
     """Figures of one unit and magnitude go together."""
+    if row.section == "host":
+        return row.name
     if row.unit in ("ms", "us"):
         return "connect" if row.unit == "ms" else "round trip"
     name = row.name.split()[0]
@@ -87,7 +104,7 @@ def plot(results, path, title):
 
     panels = {}
     for result in results:
-        if result.row.section == "mmio" and result.medians:
+        if result.row.section in ("mmio", "host") and "vmci" in result.medians:
             panels.setdefault(panel_of(result.row), []).append(result)
     if not panels:
         return
@@ -98,7 +115,7 @@ def plot(results, path, title):
         bars(ax, name, rows)
     figure.legend(handles=[patches.Patch(color=colour, label=way)
                            for way, colour in COLOURS.items()],
-                  loc="upper right", fontsize=8, ncol=3, frameon=False)
+                  loc="upper right", fontsize=8, ncol=len(COLOURS), frameon=False)
     figure.suptitle(title, fontsize=9, x=0.02, ha="left")
     figure.tight_layout(rect=(0, 0, 1, 0.985))
     figure.savefig(path, dpi=110)

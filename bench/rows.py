@@ -6,6 +6,7 @@ import statistics
 import typing
 
 from bed import BURST
+from host import WAYS as HOST
 
 # What the throw-away model of the device did, before there was this one.
 MODEL_CONNECT_MS = 7
@@ -21,17 +22,28 @@ OURS = ("vmci",)
 SENT = "sender sends without pause; bytes until the far end has them, by the host's clock"
 
 
+ALONE = "host: AF_UNIX alone 64B"      # a bound of ours, measured by itself
+
+
 @dataclasses.dataclass(frozen=True)
 class Goal:
-    """A figure to reach: of our own, or a multiple of the best peer's."""
+    """A figure to reach: of our own, or a multiple of the best peer's, or of named ones."""
 
     number: float
     text: str
     of_peers: bool = False
+    against: tuple = ()         # (peer, factor): the number does not matter then
 
 
 def beat_peers(times=2.0):
     return Goal(times, f"{times:g}x best peer", of_peers=True)
+
+
+def against(more, **factors):
+    """At least so many times the rate of each of these, or at most so many times as long."""
+    text = ", ".join(f"{'>=' if more else '<='} {factor:g}x {way}"
+                     for way, factor in factors.items())
+    return Goal(0, text, against=tuple(factors.items()))
 
 
 def model(figure, more, unit, times=3):
@@ -86,6 +98,10 @@ def outside_cpu(sample, way):
     return (used + (sample.cpu["vmci-device"] if way == "vmci" else 0)) / sample.gib()
 
 
+def messages(sample, _):
+    return sample.rate("count")
+
+
 def fixed(text):
     return lambda samples: text
 
@@ -93,7 +109,7 @@ def fixed(text):
 def p99_of(end):
     def note(samples):
         figure = statistics.median(getattr(sample, end)["p99"] for sample in samples)
-        return f"p99 {figure / 1e3:.0f} us"
+        return f"p99 {figure / 1e3:.{0 if figure >= 1e4 else 2}f} us"
     return note
 
 
@@ -107,8 +123,21 @@ DIRECTIONS = {"up": "guest->host", "down": "host->guest"}
 
 
 def throughput(kind, label, **more):
+    note = SENT
+    if (kind, label) == ("down", "64B"):
+        note += (f"; bound by the program's write(2): a socket pair between two processes, without "
+                 f"any VM, does no more than the row '{ALONE}' says")
     return Row(f"throughput {DIRECTIONS[kind]} {label}", "MB/s", True, kind, SIZES[label],
-               megabytes, goal=beat_peers(), note=fixed(SENT), **more)
+               megabytes, goal=beat_peers(), note=fixed(note), **more)
+
+
+QPAIR = ("through libvmci, two processes, each on a CPU of its own; bare: a ring with memcpy in and "
+         "out, and nothing else; ratio is to bare, of measurements side by side")
+
+
+def qpair(label, size, **factors):
+    return Row(f"host: throughput {label}", "MB/s", True, "stream", size, megabytes, HOST,
+               goal=against(True, **factors) if factors else None, note=fixed(QPAIR), section="host")
 
 
 ROWS = [
@@ -143,6 +172,18 @@ ROWS = [
         note=lambda samples: f"{p99_of('guest')(samples)}; {PORTS}"),
     Row("ports: connect guest->host", "ms", False, "knock", 1, connect_ms, OURS,
         note=p99_of("guest"), section="ports"),
+    qpair("64B", 64, bare=0.5),
+    qpair("1K", 1024),
+    qpair("64K", 65536, bare=0.8, unix=5),
+    Row("host: round trip spinning 64B", "us", False, "spin", 64, host_median_us, ("vmci", "bare"),
+        goal=against(False, bare=5), section="host",
+        note=lambda samples: f"{p99_of('host')(samples)}; bare: one cache line"),
+    Row("host: round trip sleeping 64B", "us", False, "sleep", 64, host_median_us, HOST,
+        goal=against(False, bare=1.3), section="host",
+        note=lambda samples: f"{p99_of('host')(samples)}; bare: two eventfds"),
+    Row("host: datagrams 64B", "1/s", True, "dgram", 64, messages, ("vmci", "unix"), section="host",
+        note=fixed("ours go through the broker, which answers each; unix: a pair of SOCK_DGRAM")),
+    Row(ALONE, "MB/s", True, "stream", 64, megabytes, ("unix",), section="host"),
 ]
 
 
@@ -169,9 +210,18 @@ class Result:
             return None
         return (max if self.row.more else min)(self.peers.values())
 
+    def ratio_to(self, way):
+        """Ours to a peer's, more than 1 is better: the median over measurements side by side."""
+        ours, theirs = self.figures.get("vmci", []), self.figures.get(way, [])
+        if not ours or len(ours) != len(theirs) or not all(ours) or not all(theirs):
+            return None
+        return statistics.median(a / b if self.row.more else b / a for a, b in zip(ours, theirs))
+
     @property
     def ratio(self):
-        """Ours to the best peer's; more than 1 is better."""
+        """Ours to the best peer's; more than 1 is better. To the first one that a goal names."""
+        if self.row.goal and self.row.goal.against:
+            return self.ratio_to(self.row.goal.against[0][0])
         if self.value is None or self.best_peer is None:
             return None
         pair = (self.value, self.best_peer) if self.row.more else (self.best_peer, self.value)
@@ -183,6 +233,13 @@ class Result:
         goal = self.row.goal
         if goal is None or self.value is None:
             return None
+        if goal.against:
+            ratios = [(self.ratio_to(way), factor) for way, factor in goal.against]
+            if None in [ratio for ratio, _ in ratios]:
+                return None
+            met = all(ratio >= (factor if self.row.more else 1 / factor)
+                      for ratio, factor in ratios)
+            return "yes" if met else "no"
         if goal.of_peers:
             if self.ratio is None:
                 return None
@@ -197,4 +254,5 @@ class Result:
             "ratio": self.ratio, "goal": row.goal.text if row.goal else None,
             "reached": self.reached, "note": self.note, "section": row.section,
             "more_is_better": row.more, "samples": self.figures,
+            "ratios": {way: self.ratio_to(way) for way in self.peers},
         }
