@@ -325,6 +325,15 @@ static bool serve(struct fake *fake, int fd)
 	return goes_on;
 }
 
+/* What a client had goes with it; there is one at a time in the tests to which that matters. */
+static void end_connection(struct fake *fake, int *fd)
+{
+	pthread_mutex_lock(&fake->lock);
+	memset(fake->names, 0, sizeof(fake->names));
+	pthread_mutex_unlock(&fake->lock);
+	fd_close(fd);
+}
+
 static void turn(struct fake *fake, struct pollfd *pollfd, unsigned n)
 {
 	unsigned kept = 0;
@@ -333,7 +342,7 @@ static void turn(struct fake *fake, struct pollfd *pollfd, unsigned n)
 		if (!pollfd[i].revents || serve(fake, pollfd[i].fd))
 			fake->connection[kept++] = pollfd[i].fd;
 		else
-			fd_close(&pollfd[i].fd);
+			end_connection(fake, &pollfd[i].fd);
 	}
 	fake->n_connections = kept;
 }
@@ -390,7 +399,7 @@ static struct fake *make(void)
 	struct fake *fake = calloc(1, sizeof(*fake));
 
 	assert(fake);
-	fake->rid = 1024;
+	fake->rid = FAKE_FIRST_RID;
 	fake->sink = fake->events = fake->bell = fake->memory = fake->listener = fake->stop = -1;
 	pthread_mutex_init(&fake->lock, NULL);
 	pthread_cond_init(&fake->changed, NULL);
@@ -560,7 +569,7 @@ void fake_deliver(struct fake *fake, struct vmci_handle src, uint64_t said, cons
 {
 	uint8_t *dg = malloc(VMCI_DG_HEADER_SIZE + size);
 
-	dg_build(dg, handle_make(VMCI_CID_HOST, 1024), src, said);
+	dg_build(dg, handle_make(VMCI_CID_HOST, FAKE_FIRST_RID), src, said);
 	if (size)
 		memcpy(dg + VMCI_DG_HEADER_SIZE, payload, size);
 	fake_deliver_raw(fake, dg, VMCI_DG_HEADER_SIZE + size);

@@ -47,6 +47,9 @@ struct seen {
 	ino_t ino;
 };
 
+/* Resource ids that it chooses begin here. */
+#define FAKE_FIRST_RID 10000u
+
 struct fake;
 
 /* fake_new() - listen in a new directory; fake_free() removes it */

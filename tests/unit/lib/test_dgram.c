@@ -60,7 +60,7 @@ static void has_a_handle(void **state)
 
 	(void)state;
 	assert_int_equal(vmci_dgram_handle(rig.dgram).context, VMCI_CID_HOST);
-	assert_int_equal(vmci_dgram_handle(rig.dgram).resource, 1024);
+	assert_int_equal(vmci_dgram_handle(rig.dgram).resource, FAKE_FIRST_RID);
 	assert_int_equal(seen.msg.handle.resource, VMCI_INVALID_ID);
 	assert_int_equal(seen.msg.n_fds, 1);
 	assert_int_equal(vmci_dgram_open(rig.vmci, 5000, &wished), 0);
@@ -100,7 +100,7 @@ static void sends(void **state)
 	assert_int_equal(header.dst.context, 99);
 	assert_int_equal(header.dst.resource, 1234);
 	assert_int_equal(header.src.context, VMCI_CID_HOST);
-	assert_int_equal(header.src.resource, 1024);
+	assert_int_equal(header.src.resource, FAKE_FIRST_RID);
 	assert_int_equal(header.payload_size, 5);
 	assert_memory_equal(seen.data + VMCI_DG_HEADER_SIZE, "hello", 5);
 	assert_int_equal(vmci_dgram_send(rig.dgram, dst, NULL, 0), 0);
