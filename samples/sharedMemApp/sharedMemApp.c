@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <vmci/vmci.h>
 #include <vmci/vmcilib.h>
 
 #define EXIT_USAGE (-1)
@@ -161,6 +162,9 @@ int main(int argc, char **argv)
 	result = VMCI_InitApp(device);
 	if (result < 0) {
 		failed("VMCI_InitApp", result);
+		/* which paths were tried */
+		if (result == VMCI_ERROR_DEVICE_NOT_FOUND)
+			fprintf(stderr, "%s\n", vmci_errmsg());
 		return EXIT_INIT;
 	}
 	status = server ? run_server() : run_client();
