@@ -63,6 +63,9 @@ static int32_t ask_discovery(struct brk_client *client, struct vmci_handle src, 
 	size_t reply_size;
 	int32_t result;
 
+	/* The reply must be one that anybody might send to it: see route(). VMCI, 3.1. */
+	if (src.resource == VMCI_INVALID_ID || src.resource <= VMCI_RID_STREAM)
+		return VMCI_ERROR_INVALID_ARGS;
 	if (!brk_pass(client->context, NULL, BRK_FILTER_DATAGRAM, VMCI_RID_DISCOVERY))
 		return brk_denied(client, "send to", handle_make(VMCI_CID_WELL_KNOWN, VMCI_RID_DISCOVERY), "filter");
 	result = brk_discovery(client, dg + VMCI_DG_HEADER_SIZE, size - VMCI_DG_HEADER_SIZE, NULL,

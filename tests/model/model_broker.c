@@ -7,9 +7,9 @@
  * more, written for a handful of objects without any thought of speed: arrays, and loops over them. Checked at every
  * step:
  *
- *  - the result is the one that the model predicts, to the code: so everybody sees what he may, and nothing else; -
- *  the datagrams and events of the step are the predicted ones, at the predicted sinks; - each thing is in the
- *  broker's hands exactly as long as in the model's. So nothing leaks, and nothing is dropped twice.
+ *  - the result is the one that the model predicts, to the code: so everybody sees what he may, and nothing else;
+ *  - the datagrams and events of the step are the predicted ones, at the predicted sinks;
+ *  - each thing is in the broker's hands as long as in the model's. So nothing leaks, and nothing is dropped twice.
  *
  * MODEL_SEED and MODEL_STEPS choose the first seed and the length of a world; MODEL_WORLDS how many. A failure prints
  * what is needed to repeat it.

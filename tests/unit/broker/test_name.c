@@ -141,6 +141,13 @@ static void test_s62_by_datagram(void **state)
 	assert_int_equal(reply.id, 9);
 	assert_int_equal(reply.code, 0);
 
+	/* Replies would end the guest's reading (VMCI, 3.1), look like an event, or like stream control. */
+	for (uint32_t rid = UINT32_MAX; rid + 1 < 3; rid++) {
+		dg_build(dg, handle_make(1, 1), handle_make(40, rid), size);
+		assert_int_equal(brk_dg_send(vm, dg, 24 + size), VMCI_ERROR_INVALID_ARGS);
+	}
+	assert_int_equal(sinks[0]->n, 1);
+
 	request.action = DISCOVERY_LOOKUP;
 	size = discovery_request_build(dg + 24, &request);
 	dg_build(dg, handle_make(1, 1), h, size);
