@@ -5,8 +5,8 @@ import os
 import socket
 
 import pytest
-from testbed.fabric import (ALREADY_EXISTS, BELL_CREATE, BELL_DESTROY, BELL_OPEN, DST_UNREACHABLE, INVALID, INVALID_ARGS,
-                            NO_ACCESS, NOT_FOUND, Bell, Endpoint, Refused, as_user, eventfd)
+from testbed.fabric import (ALREADY_EXISTS, BELL_CREATE, BELL_DESTROY, BELL_OPEN, DST_UNREACHABLE, INVALID,
+                            INVALID_ARGS, NOT_FOUND, NO_ACCESS, Bell, Endpoint, Refused, as_user, eventfd)
 from testbed.process import until
 
 

@@ -6,9 +6,9 @@ import os
 import socket
 
 import pytest
-from testbed.fabric import (ALREADY_EXISTS, DG_CREATE, DG_DESTROY, DG_HEADER, DG_MAX, DG_SEND, DISCOVERY, DST_UNREACHABLE,
-                            INVALID, INVALID_ARGS, INVALID_RESOURCE, LOOKUP, NO_ACCESS, NO_RESOURCES, NO_TOKEN,
-                            NOT_FOUND, QUEUE_MAX, REGISTER, Endpoint, Refused, Sink, as_user, datagram,
+from testbed.fabric import (ALREADY_EXISTS, DG_CREATE, DG_DESTROY, DG_HEADER, DG_MAX, DG_SEND, DISCOVERY,
+                            DST_UNREACHABLE, INVALID, INVALID_ARGS, INVALID_RESOURCE, LOOKUP, NOT_FOUND, NO_ACCESS,
+                            NO_RESOURCES, NO_TOKEN, QUEUE_MAX, REGISTER, Endpoint, Refused, Sink, as_user, datagram,
                             discovery_request, eventfd, parse_discovery)
 from testbed.process import until
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""kill -9 of a client at every step of every exchange: what it owned is freed, who dealt with it is told, all others go on.
+"""kill -9 of a client at every step of every exchange: what it owned is freed, who dealt with it is told, others go on.
 
-An exchange is a list of steps of two parties. The first one runs in a process of its own, which is killed after each of its
-steps in turn, also between a request and its reply; the second one is the test itself.
+An exchange is a list of steps of two parties. The first one runs in a process of its own, which is killed after each
+of its steps in turn, also between a request and its reply; the second one is the test itself.
 """
 
 import os
@@ -11,11 +11,11 @@ import socket
 import struct
 
 import pytest
-from testbed.fabric import (ADD, ASSIGN, BELL_CREATE, BELL_DESTROY, BELL_OPEN, CTX_REMOVED, DG_CREATE, DG_DESTROY, DG_SEND,
-                            EVENTS, GROUP_CREATE, GROUP_MEMBER, HELLO, INVALID, NAME, PAGE, PEER_DETACH, PRIV, QP_ATTACH,
-                            QP_CREATE, QP_DETACH, REGISTER, SHM_ATTACH, SHM_CREATE, SHM_DETACH, UNREGISTER, WATCH,
-                            AttachedPair, Bell, Client, CreatedPair, Endpoint, Events, Region, Sink, datagram,
-                            discovery_request, eventfd, memfd, qp_memory_size, wait_readable)
+from testbed.fabric import (ADD, ASSIGN, BELL_CREATE, BELL_DESTROY, BELL_OPEN, CTX_REMOVED, DG_CREATE, DG_DESTROY,
+                            DG_SEND, EVENTS, GROUP_CREATE, GROUP_MEMBER, HELLO, INVALID, NAME, PAGE, PEER_DETACH,
+                            PRIV, QP_ATTACH, QP_CREATE, QP_DETACH, REGISTER, SHM_ATTACH, SHM_CREATE, SHM_DETACH,
+                            UNREGISTER, WATCH, AttachedPair, Bell, Client, CreatedPair, Endpoint, Events, Region,
+                            Sink, datagram, discovery_request, eventfd, memfd, qp_memory_size, wait_readable)
 from testbed.process import until
 
 

@@ -2,15 +2,16 @@
 """HELLO: contexts, who may join them, and what comes before it. doc/protocol-fabric.md, 3."""
 
 import os
+import socket
 
 import pytest
-from testbed.fabric import (ALREADY_EXISTS, CTX_REMOVED, DEVICE, DG_CREATE, HELLO, HOST, INVALID, INVALID_ARGS, LIST,
-                            NO_ACCESS, NO_TOKEN, REPLY, RESTRICTED, RESUME, TRUSTED, WATCH, Ended, Events, Message,
-                            Refused, Sink, as_user, datagram, memfd, wait_readable)
-from testbed.fabric import (BELL_CREATE, BELL_DESTROY, BELL_OPEN, DG_DESTROY, DG_SEND, EVENTS, GROUP_CREATE,
-                            GROUP_DESTROY, GROUP_MEMBER, ADD, NAME, PRIV, QP_ATTACH, QP_CREATE, QP_DETACH, QP_HOLD,
-                            SHM_ATTACH, SHM_CREATE, SHM_DETACH, SHM_HOLD, SHM_QUERY, LOOKUP, discovery_request,
-                            eventfd, PAGE, qp_memory_size)
+from testbed.fabric import (ADD, ALREADY_EXISTS, BELL_CREATE, BELL_DESTROY, BELL_OPEN, CTX_REMOVED, DEVICE,
+                            DG_CREATE, DG_DESTROY, DG_SEND, EVENTS, GROUP_CREATE, GROUP_DESTROY, GROUP_MEMBER, HELLO,
+                            HOST, INVALID, INVALID_ARGS, LIST, LOOKUP, NAME, NO_ACCESS, NO_TOKEN, PAGE, PRIV,
+                            QP_ATTACH, QP_CREATE, QP_DETACH, QP_HOLD, REPLY, RESTRICTED, RESUME, SHM_ATTACH,
+                            SHM_CREATE, SHM_DETACH, SHM_HOLD, SHM_QUERY, TRUSTED, WATCH, Ended, Events, Message,
+                            Refused, Sink, as_user, datagram, discovery_request, eventfd, memfd, qp_memory_size,
+                            wait_readable)
 from testbed.process import until
 
 
@@ -185,7 +186,6 @@ def test_nothing_before_hello(vmcid, type_):
     elif kind == "memory":
         made = [memfd(PAGE)]
     elif kind == "pair":
-        import socket
         made = [memfd(qp_memory_size(PAGE, PAGE)), *socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)]
     assert client.call(type_, fds=made[:2], **fields).status == INVALID_ARGS
     assert client.hello(HOST).handle == (HOST, 0)

@@ -4,8 +4,9 @@
 import struct
 
 import pytest
-from testbed.fabric import (ALREADY_EXISTS, GENERIC, INVALID, INVALID_ARGS, LOOKUP, NAME, NO_ACCESS, NO_TOKEN, NOT_FOUND,
-                            REGISTER, UNREGISTER, Endpoint, Name, as_user, discovery_request, parse_discovery)
+from testbed.fabric import (ALREADY_EXISTS, GENERIC, INVALID, INVALID_ARGS, LOOKUP, NAME, NOT_FOUND, NO_ACCESS,
+                            NO_TOKEN, REGISTER, UNREGISTER, Endpoint, Name, as_user, discovery_request,
+                            parse_discovery)
 from testbed.process import until
 
 PUBLIC_GROUP = b"vmci public group"
@@ -34,7 +35,8 @@ def test_names_are_compared_exactly(host):
     assert host.lookup(b"name") == (2, 5000)
 
 
-@pytest.mark.parametrize("name", [b"x", b"x" * 255, b"\xff" * 255, bytes(range(1, 256)), "ä€".encode(), b"a\nb\x1b[0m"])
+@pytest.mark.parametrize("name", [b"x", b"x" * 255, b"\xff" * 255, bytes(range(1, 256)), "ä€".encode(),
+                                  b"a\nb\x1b[0m"])
 def test_names_that_can_be(host, soft, name):
     registered = Name(host, name, (2, 5000))
     assert soft.lookup(name) == (2, 5000)

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A client that sends nonsense: its connection ends, the log says why, nobody else notices. doc/protocol-fabric.md, 2."""
+"""A client that sends nonsense: its connection ends, the log says why, nobody else notices.
+doc/protocol-fabric.md, 2.
+"""
 
 import os
 import random
 import struct
 
 import pytest
-from testbed.fabric import (ADD, ANSWER, ASK, ASSIGN, BELL_CREATE, BELL_DESTROY, BELL_OPEN, CHECK, DATA_MAX, DG_CREATE,
-                            DG_DESTROY, DG_SEND, EVENTS, GROUP_CREATE, GROUP_DESTROY, GROUP_MEMBER, HEADER_SIZE, HELLO,
-                            LIST, NAME, OFF, PRIV, QP_ATTACH, QP_CREATE, QP_DETACH, QP_HOLD, REMOVE, REMOVE_ALL, REPLY,
-                            RESTRICTED, RESUME, SHM_ATTACH, SHM_CREATE, SHM_DETACH, SHM_HOLD, SHM_QUERY, TRUSTED, WATCH,
-                            DEVICE, Endpoint, Ended, Message, datagram, discovery_request, eventfd)
+from testbed.fabric import (ADD, ANSWER, ASK, ASSIGN, BELL_CREATE, BELL_DESTROY, BELL_OPEN, CHECK, DATA_MAX, DEVICE,
+                            DG_CREATE, DG_DESTROY, DG_SEND, EVENTS, GROUP_CREATE, GROUP_DESTROY, GROUP_MEMBER,
+                            HEADER_SIZE, HELLO, LIST, NAME, OFF, PRIV, QP_ATTACH, QP_CREATE, QP_DETACH, QP_HOLD,
+                            REMOVE, REMOVE_ALL, REPLY, RESTRICTED, RESUME, SHM_ATTACH, SHM_CREATE, SHM_DETACH,
+                            SHM_HOLD, SHM_QUERY, TRUSTED, WATCH, Ended, Endpoint, Message, datagram,
+                            discovery_request, eventfd)
 from testbed.process import until
 
 # What a request may have: fields, flags (besides those of which there must be one), one of, data, descriptors.

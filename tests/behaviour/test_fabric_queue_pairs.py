@@ -5,11 +5,12 @@ import os
 import socket
 
 import pytest
-from testbed.fabric import (ALREADY_EXISTS, ATTACHED, CREATED, DST_UNREACHABLE, F_SEAL_GROW, F_SEAL_SHRINK, F_SEAL_WRITE,
-                            INVALID, INVALID_ARGS, LAST_DETACH, NO_ACCESS, NO_RESOURCES, NO_TOKEN, NOT_FOUND, PAGE,
-                            PEER_ATTACH, PEER_DETACH, QP_ATTACH, QP_CREATE, QP_DETACH, QP_HOLD, QP_MISMATCH,
-                            QP_NOT_ATTACHED, RESTRICTED, TRUSTED, UNAVAILABLE, AttachedPair, Bell, CreatedPair, Event,
-                            Events, Refused, as_user, is_same_file, memfd, qp_memory_size, wait_readable)
+from testbed.fabric import (ALREADY_EXISTS, ATTACHED, CREATED, DST_UNREACHABLE, F_SEAL_GROW, F_SEAL_SHRINK,
+                            F_SEAL_WRITE, INVALID, INVALID_ARGS, LAST_DETACH, NOT_FOUND, NO_ACCESS, NO_RESOURCES,
+                            NO_TOKEN, PAGE, PEER_ATTACH, PEER_DETACH, QP_ATTACH, QP_CREATE, QP_DETACH, QP_HOLD,
+                            QP_MISMATCH, QP_NOT_ATTACHED, RESTRICTED, TRUSTED, UNAVAILABLE, AttachedPair, Bell,
+                            CreatedPair, Event, Events, Refused, as_user, is_same_file, memfd, qp_memory_size,
+                            wait_readable)
 from testbed.process import until
 
 MOST = 128 << 20

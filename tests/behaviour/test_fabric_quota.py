@@ -4,11 +4,13 @@
 import os
 import resource
 import socket
+import time
 
 import pytest
-from testbed.fabric import (ADD, ADD as GRANT, BELL_CREATE, BELL_DESTROY, BELL_OPEN, DG_CREATE, DG_DESTROY, DG_SEND,
-                            GROUP_CREATE, GROUP_DESTROY, GROUP_MEMBER, INVALID, NO_RESOURCES, PAGE, QP_CREATE, QP_DETACH,
-                            REGISTER, REMOVE_ALL, SHM_CREATE, SHM_DETACH, UNREGISTER, WATCH, CreatedPair, Ended,
+from conftest import finish
+from testbed.fabric import (ADD, BELL_CREATE, BELL_DESTROY, BELL_OPEN, DG_CREATE, DG_DESTROY, DG_SEND, GROUP_CREATE,
+                            GROUP_DESTROY, GROUP_MEMBER, INVALID, NO_RESOURCES, PAGE, QP_CREATE, QP_DETACH, REGISTER,
+                            REMOVE_ALL, SHM_CREATE, SHM_DETACH, UNREGISTER, WATCH, Broker, CreatedPair, Ended,
                             Endpoint, Refused, Region, Sink, as_user, datagram, eventfd, memfd, qp_memory_size)
 from testbed.process import until
 
@@ -103,7 +105,7 @@ def test_grants(soft):
     target = Endpoint(soft)
 
     def grant(n):
-        return soft.priv(GRANT, target.handle, (100000 + n, 0), 1 << 4)
+        return soft.priv(ADD, target.handle, (100000 + n, 0), 1 << 4)
     statuses = [grant(n) for n in range(GRANTS + 5)]
     room = statuses.index(NO_RESOURCES)
     assert GRANTS - 1 <= room <= GRANTS         # the owner has an entry of its own
@@ -234,3 +236,31 @@ def test_what_is_refused_costs_nothing(host):
     own = Endpoint(host)
     for _ in range(3000):
         assert host.call(DG_SEND, data=datagram((2, 4711), own.handle)).status < 0
+
+
+def test_vmcid_has_no_descriptors_left(directory):
+    """Who connects then waits, or is turned away; who is there goes on; and it passes."""
+    broker = Broker(directory, wrap=["prlimit", "--nofile=256:256"])
+    neighbour = broker.connect()
+    endpoint = Endpoint(neighbour)
+    crowd, failures = [], 0
+    while len(crowd) < 600 and failures < 50:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.setblocking(False)
+        try:
+            sock.connect(str(broker.path))
+            crowd.append(sock)
+        except BlockingIOError:     # the backlog is full
+            sock.close()
+            failures += 1
+            time.sleep(0.02)
+    assert 150 < len(crowd) < 600
+    until("it to be out of descriptors", lambda: "Too many open files" in broker.process.text())
+    for n in range(100):
+        assert endpoint.send(endpoint.handle, b"x") == 25
+        endpoint.recv()
+    for sock in crowd:
+        sock.close()
+    assert until("room again", lambda: not isinstance(attempt(lambda _: broker.connect()), Ended))
+    finish(broker)
+    assert broker.process.text().count("Too many open files") < 100

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""kill -9 of vmcid at every step of every exchange: what was introduced goes on, and a new vmcid knows everything again.
+"""kill -9 of vmcid at every step of every exchange: what was introduced goes on, a new vmcid knows everything again.
 doc/protocol-fabric.md, 5.
 """
 
@@ -8,11 +8,12 @@ import random
 
 import pytest
 from testbed.fabric import (ADD, ALREADY_EXISTS, ASSIGN, BELL_CREATE, BELL_OPEN, DG_CREATE, DG_SEND, DST_UNREACHABLE,
-                            GROUP_CREATE, HELLO, INVALID, LAST_DETACH, NAME, NO_ACCESS, NO_TOKEN, NOT_FOUND, PAGE,
+                            GROUP_CREATE, HELLO, INVALID, LAST_DETACH, NAME, NOT_FOUND, NO_ACCESS, NO_TOKEN, PAGE,
                             PEER_DETACH, QP_ATTACH, QP_CREATE, QP_HOLD, QP_MISMATCH, REGISTER, RESUME, SHM_ATTACH,
-                            SHM_CREATE, SHM_HOLD, AttachedPair, Bell, CreatedPair, Ended, Endpoint, Events, Group, Name,
-                            Refused, Region, Sink, as_user, datagram, discovery_request, eventfd, memfd, wait_readable)
-from testbed.process import until
+                            SHM_CREATE, SHM_HOLD, AttachedPair, Bell, CreatedPair, Ended, Endpoint, Events, Group,
+                            Name, Refused, Region, Sink, as_user, datagram, discovery_request, eventfd, memfd,
+                            wait_readable)
+from testbed.process import BUILD, Process, until
 
 
 class World:
@@ -322,7 +323,8 @@ def test_tokens_of_another_user(vmcid, needs_root):
     assert two.resume() == []
     with as_user(12346):
         sink = Sink()
-    assert two.call(DG_CREATE, flags=RESUME, handle=(0, endpoint.handle[1]), token=stolen, fds=[sink]).status == NO_ACCESS
+    assert two.call(DG_CREATE, flags=RESUME, handle=(0, endpoint.handle[1]), token=stolen,
+                    fds=[sink]).status == NO_ACCESS
     sink.close()
     endpoint.close()
 
@@ -501,7 +503,6 @@ def test_killed_while_they_resume(vmcid, host):
 
 
 def test_a_second_vmcid_for_the_same_directory(vmcid, host):
-    from testbed.fabric import BUILD, Process
     second = Process([BUILD / "vmcid", "--runtime-dir", vmcid.runtime, "--config", vmcid.config, "--vms", vmcid.vms],
                      vmcid.directory / "second.log")
     assert second.wait(20) != 0

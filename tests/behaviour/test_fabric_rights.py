@@ -2,10 +2,10 @@
 """Privileges, groups, and who may talk to whom at all. VMCI SDK reference, 5 and 10.2."""
 
 import pytest
-from testbed.fabric import (ADD, ALREADY_EXISTS, ASSIGN, ASSIGN_CLIENT, BELL_OPEN, CH_PRIV, CHECK, DG_SEND_PRIV, GRANTED,
-                            GROUP_DESTROY, GROUP_MEMBER, INVALID, INVALID_ARGS, INVALID_PRIV, NO_ACCESS, NOT_FOUND,
-                            REMOVE, REMOVE_ALL, RESTRICTED, SHM_ATTACH, SM_ATTACH, Bell, Endpoint, Group, Region,
-                            as_user)
+from testbed.fabric import (ADD, ALREADY_EXISTS, ASSIGN, ASSIGN_CLIENT, BELL_OPEN, CHECK, CH_PRIV, DG_SEND_PRIV,
+                            GRANTED, GROUP_DESTROY, GROUP_MEMBER, INVALID, INVALID_ARGS, INVALID_PRIV, NOT_FOUND,
+                            NO_ACCESS, REMOVE, REMOVE_ALL, RESTRICTED, SHM_ATTACH, SM_ATTACH, Bell, Endpoint, Group,
+                            Region, as_user)
 from testbed.process import until
 
 SEND, ATTACH = 1 << DG_SEND_PRIV, 1 << SM_ATTACH

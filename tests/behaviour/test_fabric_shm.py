@@ -6,10 +6,9 @@ import socket
 
 import pytest
 from testbed.fabric import (ALREADY_EXISTS, DST_UNREACHABLE, F_SEAL_GROW, F_SEAL_SHRINK, F_SEAL_WRITE, INVALID,
-                            INVALID_ARGS, INVALID_SIZE, LAST_DETACH, NO_ACCESS, NO_TOKEN, NOT_FOUND, PAGE, SHM_ATTACH,
-                            SHM_CREATE, SHM_DETACH, SHM_HOLD, SHM_QUERY, Bell, Refused, Region, as_user, is_same_file,
-                            memfd)
-from testbed.process import until
+                            INVALID_ARGS, INVALID_SIZE, LAST_DETACH, NOT_FOUND, NO_ACCESS, NO_TOKEN, PAGE,
+                            SHM_ATTACH, SHM_CREATE, SHM_DETACH, SHM_HOLD, SHM_QUERY, Bell, Refused, Region, as_user,
+                            is_same_file, memfd)
 
 GIB = 1 << 30
 

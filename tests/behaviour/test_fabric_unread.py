@@ -2,8 +2,8 @@
 """Clients that do not read: limited, then dropped, with a reason; nobody else waits. doc/protocol-fabric.md, 4."""
 
 import pytest
-from testbed.fabric import (EVENT_QUEUE_MAX, LIST, PEER_ATTACH, PEER_DETACH, PIPELINE, WATCH, AttachedPair, CreatedPair,
-                            Ended, Endpoint, Events, Message)
+from testbed.fabric import (EVENT_QUEUE_MAX, LIST, PEER_ATTACH, PEER_DETACH, PIPELINE, WATCH, AttachedPair,
+                            CreatedPair, Ended, Endpoint, Events, Message)
 from testbed.process import until
 
 
@@ -78,12 +78,11 @@ def test_events_are_not_read(vmcid, host, soft):
         theirs = AttachedPair(soft, mine.handle)
         theirs.detach()
         mine.detach()
-    got = []
-    while not events.is_empty():
-        got.append(events.recv().id)
-    assert EVENT_QUEUE_MAX // 48 - 2 <= len(got) <= EVENT_QUEUE_MAX // 48
-    # the oldest, in order
-    assert got == ([PEER_ATTACH, PEER_DETACH] * len(got))[:len(got)]
+    # the oldest, in order; some of them wait in vmcid until there is room in the socket
+    for n in range((EVENT_QUEUE_MAX - 1) // 48):
+        assert events.recv().id == (PEER_DETACH if n % 2 else PEER_ATTACH)
+    assert host.list()
+    assert events.is_empty()
     # datagrams have their own queue, and events come again
     assert endpoint.send(endpoint.handle, b"x") == 25
     mine = CreatedPair(host)

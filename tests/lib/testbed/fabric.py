@@ -702,8 +702,8 @@ def as_user(uid):
 class Broker:
     """vmcid in a directory, to be killed and restarted at will."""
 
-    def __init__(self, directory, *options):
-        self.directory, self.options = directory, options
+    def __init__(self, directory, *options, wrap=()):
+        self.directory, self.options, self.wrap = directory, options, wrap
         self.runtime = directory / "run"
         self.path = self.runtime / "control.sock"
         self.config, self.vms = directory / "vmcid.conf", directory / "vms"
@@ -716,8 +716,8 @@ class Broker:
         program = BUILD / "vmcid"
         if not program.exists():
             raise TestbedError(f"{program} does not exist: run make first")
-        self.process = Process([program, "--runtime-dir", self.runtime, "--config", self.config, "--vms", self.vms,
-                                "--log", "debug", *self.options],
+        self.process = Process([*self.wrap, program, "--runtime-dir", self.runtime, "--config", self.config,
+                                "--vms", self.vms, "--log", "debug", *self.options],
                                self.directory / "vmcid.log")
 
         def connect():
