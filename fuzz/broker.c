@@ -20,6 +20,8 @@
 #include "proto/event.h"
 #include "proto/limits.h"
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 #define CLIENTS 16u
 #define THINGS 4096u
 #define HANDLES 64u
