@@ -38,6 +38,7 @@ struct fake {
 	int connection[CONNECTIONS];
 	unsigned n_connections;
 	unsigned n_accepted;
+	unsigned n_open;
 
 	struct seen seen[SEEN];
 	unsigned n_seen;
@@ -330,6 +331,7 @@ static void end_connection(struct fake *fake, int *fd)
 {
 	pthread_mutex_lock(&fake->lock);
 	memset(fake->names, 0, sizeof(fake->names));
+	fake->n_open--;
 	pthread_mutex_unlock(&fake->lock);
 	fd_close(fd);
 }
@@ -369,6 +371,9 @@ static void *run(void *arg)
 			if (fd >= 0) {
 				fake->connection[fake->n_connections++] = fd;
 				fake->n_accepted++;
+				pthread_mutex_lock(&fake->lock);
+				fake->n_open++;
+				pthread_mutex_unlock(&fake->lock);
 			}
 		}
 		if (fake->stop < 0 && fake->n_accepted && !fake->n_connections)
@@ -426,7 +431,7 @@ void fake_die(struct fake *fake)
 	fd_close(&fake->listener);
 	for (unsigned i = 0; i < fake->n_connections; i++)
 		fd_close(&fake->connection[i]);
-	fake->n_connections = 0;
+	fake->n_connections = fake->n_open = 0;
 	fd_close(&fake->stop);
 	fd_close(&fake->sink);
 	fd_close(&fake->events);
@@ -540,6 +545,16 @@ unsigned fake_hellos(struct fake *fake)
 
 	pthread_mutex_lock(&fake->lock);
 	n = fake->n_hellos;
+	pthread_mutex_unlock(&fake->lock);
+	return n;
+}
+
+unsigned fake_connections(struct fake *fake)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&fake->lock);
+	n = fake->n_open;
 	pthread_mutex_unlock(&fake->lock);
 	return n;
 }

@@ -76,6 +76,9 @@ void fake_clear(struct fake *fake);
 /* fake_hellos() - connections that said hello since fake_new() */
 unsigned fake_hellos(struct fake *fake);
 
+/* fake_connections() - that are open now */
+unsigned fake_connections(struct fake *fake);
+
 /* fake_wait_hellos() - wait until there are @n */
 void fake_wait_hellos(struct fake *fake, unsigned n);
 
