@@ -101,6 +101,11 @@ void brk_grace(struct brk *brk, bool on)
 	brk->is_grace = on;
 }
 
+void brk_notes_renew(struct brk *brk)
+{
+	brk->notes_period++;
+}
+
 int32_t brk_object_add(struct brk *brk, struct brk_object *object, enum brk_kind kind)
 {
 	uint32_t slot = brk->free;

@@ -87,7 +87,7 @@ struct brk_ports {
 	/* A keyed hash of @data. The key survives a restart of vmcid. */
 	void (*mac)(void *ctx, const uint8_t *data, size_t size, uint8_t ret_token[BRK_TOKEN_SIZE]);
 
-	/* A line for the log. Each client causes LIMIT_BRK_NOTES of them at most. */
+	/* A line for the log. Each client causes LIMIT_BRK_NOTES of them at most, see brk_notes_renew(). */
 	void (*log)(void *ctx, enum log_level level, const char *line);
 };
 
@@ -104,6 +104,9 @@ struct brk *brk_free(struct brk *brk);
  * gets BRK_LATER. (Not brk_dg_send() of devices: a guest's CPU waits for that.)
  */
 void brk_grace(struct brk *brk, bool on);
+
+/* brk_notes_renew() - each client may cause LIMIT_BRK_NOTES lines again: for vmcid to call now and then */
+void brk_notes_renew(struct brk *brk);
 
 /**
  * brk_reserve() - context id @cid belongs to a configured VM: programs cannot have it, whether the VM is there or not

@@ -38,6 +38,7 @@ int32_t brk_client_new(struct brk *brk, const struct brk_creds *creds, void *own
 	client->owner = owner;
 	client->user = user;
 	client->notes = LIMIT_BRK_NOTES;
+	client->notes_period = brk->notes_period;
 	brk_link_init(&client->in_context);
 	brk_link_init(&client->resources);
 	brk_link_init(&client->ends);
@@ -147,6 +148,10 @@ void brk_note(struct brk_client *client, enum log_level level, const char *fmt, 
 	va_list ap;
 	int n;
 
+	if (client->notes_period != client->brk->notes_period) {
+		client->notes_period = client->brk->notes_period;
+		client->notes = LIMIT_BRK_NOTES;
+	}
 	if (!client->notes)
 		return;
 	client->notes--;
@@ -156,7 +161,7 @@ void brk_note(struct brk_client *client, enum log_level level, const char *fmt, 
 	n += vsnprintf(line + n, sizeof(line) - (size_t)n, fmt, ap);
 	va_end(ap);
 	if (!client->notes && n > 0 && (size_t)n < sizeof(line))
-		snprintf(line + n, sizeof(line) - (size_t)n, "; no more lines about this client");
+		snprintf(line + n, sizeof(line) - (size_t)n, "; no more lines about this client for now");
 	ports->log(ports->ctx, level, line);
 }
 

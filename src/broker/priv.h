@@ -53,6 +53,7 @@ struct brk_slot {
  * @slot:    all objects, @n_slots places of which @used were ever used; @free: the first free one. Freed places are
  *	     used again in the order in which they became free
  * @next_rid, @next_cid: where the search for the next id begins; never goes back
+ * @notes_period: how often brk_notes_renew() was called
  * @gen:     counts what has an order: presences of contexts, memberships
  * @handles, @contexts, @users, @names, @named, @relations: tables by handle, id, uid, name, named handle, sides
  */
@@ -60,6 +61,7 @@ struct brk {
 	struct brk_ports ports;
 	uint64_t seed[2];
 	bool is_grace;
+	unsigned notes_period;
 	struct brk_slot *slot;
 	uint32_t n_slots;
 	uint32_t used;
@@ -296,7 +298,7 @@ bool brk_pass(const struct brk_context *from, const struct brk_context *to, enum
  * @names:     registered by it
  * @watches:   relations (this, context)
  * @regions:   relations (region, this)
- * @notes:     lines that may still go to the log
+ * @notes:     lines that may still go to the log in period @notes_period
  */
 struct brk_client {
 	struct brk_object object;
@@ -316,6 +318,7 @@ struct brk_client {
 	struct brk_side watches;
 	struct brk_side regions;
 	unsigned notes;
+	unsigned notes_period;
 };
 
 /* brk_note() - a line for the log, which names the client. The line says what @client did, or what became of it. */

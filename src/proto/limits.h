@@ -293,7 +293,7 @@
 /* Rules of one VM's firewall, all of which may be looked at for each datagram. */
 #define LIMIT_BRK_FILTER_RULES 256u
 
-/* Lines that one client can put into the log. */
+/* Lines that one client can put into the log, until vmcid renews the allowance. */
 #define LIMIT_BRK_NOTES 16u
 
 /* A line of log or list: names and labels at their longest fit (255 bytes). */

@@ -73,6 +73,9 @@ static void test_events_that_are_lost_are_logged(void **state)
 	/* No client can flood the log. */
 	assert_int_equal(rig->lines, LIMIT_BRK_NOTES);
 	assert_non_null(strstr(rig->line, "no more lines"));
+	brk_notes_renew(rig->brk);
+	rig_leave(rig, rig_join(rig, 5, 200));
+	assert_int_equal(rig->lines, LIMIT_BRK_NOTES + 1);
 }
 
 static void test_labels_are_printable(void **state)
