@@ -15,13 +15,14 @@
  *	dgram	datagrams of SIZE bytes, as stream
  *
  * "bare" is what the machine yields: for stream a ring of one producer and one consumer in shared memory, which
- * memcpy()s in and out and does nothing else; for spin a cache line, for sleep two eventfds, going back and forth. The ring
- * trusts its peer, never sleeps, has positions that only grow, and a size that is a power of two.
+ * memcpy()s in and out and does nothing else; for spin a cache line, for sleep two eventfds, going back and forth.
+ * The ring trusts its peer, never sleeps, has positions that only grow, and a size that is a power of two.
  *
- * Each end stays on a CPU of its own, the first and the last that there are: placed by the scheduler they would move about,
- * or share one.
+ * Each end stays on a CPU of its own, the first and the last that there are: placed by the scheduler they would
+ * move about, or share one.
  *
- * A byte 'd' at the end of a message or write is the last. The result is one line of "key value" pairs; times are in ns.
+ * A byte 'd' at the end of a message or write is the last. The result is one line of "key value" pairs; times are
+ * in ns.
  */
 #include <arpa/inet.h>
 #include <err.h>
@@ -377,7 +378,8 @@ static void nng_check(int error)
 
 static void nng_join(void)
 {
-	nng_check(task.kind != STREAM ? nng_pair0_open(&nng) : task.is_far ? nng_pull0_open(&nng) : nng_push0_open(&nng));
+	nng_check(task.kind != STREAM ? nng_pair0_open(&nng) :
+		  task.is_far ? nng_pull0_open(&nng) : nng_push0_open(&nng));
 	if (!task.is_far) {
 		nng_check(nng_listen(nng, task.address, NULL, 0));
 		tell("l", 1);

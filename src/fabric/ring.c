@@ -12,6 +12,11 @@
  * touched. The check is that room and data only ever grow by what the peer does; so an index also must not move
  * backwards, nor past ours. What was reserved or acquired therefore stays so, whatever the peer does meanwhile.
  *
+ * A reader that follows closely behind a writer of small pieces takes the cache line of the writer's index away for
+ * each of them, and the writer waits for it in its barrier (B below). So after some looks in a row that brought a
+ * little, but something, the reader waits a moment before each look, and gets more at once. A look that brings
+ * nothing ends this: who is waited for is not made to wait.
+ *
  * Spans. Where a ring is a multiple of the page size, it is mapped twice, one behind the other, and a span may run
  * over its end. Otherwise it breaks there.
  *
@@ -60,6 +65,10 @@ _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "atomic
 _Static_assert(RING_WANT_OUT_OFFSET + 4 <= RING_PAGE, "the header is a page");
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
+
+#define TRICKLE_BYTES 8192u	/* "a little": its bytes cost less than the look */
+#define TRICKLE_LOOKS 8u	/* "some looks": more than a lull in a stream of larger pieces */
+#define TRICKLE_RELAX 8u	/* "a moment": measured; 16 bring no more */
 
 /* --- Memory ------------------------------------------------------------------------------------------------------ */
 
@@ -447,10 +456,20 @@ int64_t ring_peek(struct ring *ring, void *buf, size_t n)
 
 int64_t ring_read(struct ring *ring, void *buf, size_t n)
 {
-	int64_t len = ring_peek(ring, buf, n);
+	struct ring_way *way = &ring->in;
+	bool looks = avail(way, false) < n;
+	int64_t len;
 
-	if (len > 0)
-		advance(ring, &ring->in, false, (uint64_t)len);
+	for (unsigned i = 0; looks && way->trickle >= TRICKLE_LOOKS && i < TRICKLE_RELAX; i++)
+		ring_relax();
+	len = ring_peek(ring, buf, n);
+	if (len > 0) {
+		if (looks)
+			way->trickle = len <= (int64_t)TRICKLE_BYTES ? way->trickle + 1 : 0;
+		advance(ring, way, false, (uint64_t)len);
+	} else {
+		way->trickle = 0;
+	}
 	return len;
 }
 

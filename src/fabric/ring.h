@@ -52,6 +52,7 @@ enum ring_state {
  * @peer_want:  where the peer does
  * @asked:      what we said last
  * @answered:   the peer's word for which it got its signal
+ * @trickle:    looks in a row that brought a little; RING_IN only
  */
 struct ring_way {
 	uint8_t *data;
@@ -65,7 +66,18 @@ struct ring_way {
 	_Atomic uint32_t *peer_want;
 	uint32_t asked;
 	uint32_t answered;
+	unsigned trickle;
 } __attribute__((aligned(128)));
+
+/* ring_relax() - pass a moment, some 10 to 100 ns, between two looks at memory that another CPU writes */
+static inline void ring_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("isb");
+#endif
+}
 
 /**
  * struct ring - a view; made by ring_create() or ring_map()

@@ -376,10 +376,15 @@ static uint64_t heard(struct vmci_qpair *qpair)
 	return count;
 }
 
-/* sleep_until() - until something is heard that was not when @heard was; or @deadline; or earlier, for no reason */
-static void sleep_until(struct vmci_qpair *qpair, uint64_t heard_before, uint64_t deadline)
+/*
+ * sleep_until() - until something is heard that was not when @heard_before was taken; or @deadline; or earlier, for
+ * no reason
+ *
+ * Return: did this thread hear something? Then it was an answer to its request, most likely
+ */
+static bool sleep_until(struct vmci_qpair *qpair, uint64_t heard_before, uint64_t deadline)
 {
-	bool news;
+	bool news = false;
 
 	pthread_mutex_lock(&qpair->lock);
 	if (qpair->heard != heard_before || ring_state(qpair->ring) == RING_LEFT) {
@@ -400,6 +405,7 @@ static void sleep_until(struct vmci_qpair *qpair, uint64_t heard_before, uint64_
 			pthread_cond_broadcast(&qpair->listener_gone);
 	}
 	pthread_mutex_unlock(&qpair->lock);
+	return news;
 }
 
 static uint32_t peer_of(const struct vmci_qpair *qpair)
@@ -525,15 +531,6 @@ struct wait {
 	bool asked;
 };
 
-static inline void relax(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ volatile("yield");
-#endif
-}
-
 /* is_there() - would any of @ways go on? Also if the ring is corrupt. */
 static bool is_there(struct ring *ring, unsigned ways)
 {
@@ -547,7 +544,7 @@ static bool spin(struct ring *ring, unsigned ways, uint64_t until)
 		if (is_there(ring, ways))
 			return true;
 		if (i > SPIN_EAGER)
-			relax();
+			ring_relax();
 		if (i % SPIN_CLOCK == 0 && lib_now() >= until)
 			return false;
 	}
@@ -606,8 +603,8 @@ static int await(struct vmci_qpair *qpair, unsigned ways, struct wait *wait)
 	before = heard(qpair);
 	if (ring_arm(qpair->ring, ways))
 		return 0;
-	sleep_until(qpair, before, wait->deadline);
-	ring_disarm(qpair->ring, ways);
+	if (!sleep_until(qpair, before, wait->deadline))
+		ring_disarm(qpair->ring, ways);
 	return 0;
 }
 
