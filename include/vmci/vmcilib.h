@@ -247,8 +247,8 @@ VMCI_API int VMCISharedMem_Detach(VMCIHandle handle);
  * A resource (endpoint, region, group) is open to all who may reach it until somebody is given, or denied, a
  * privilege for it. From then on VMCI_PRIV_DG_SEND is needed to send to an endpoint, and VMCI_PRIV_SM_ATTACH to
  * attach to a region. The context that owns the resource always may. A client is a context, {id, 0}, or a
- * group; what is set for the context itself comes before what its groups have. Who changes privileges needs
- * VMCI_PRIV_CH_PRIV, as the owner has.
+ * group; what is set for the context itself comes before what its groups have. What is set for a context, and its
+ * membership of groups, goes with it. Who changes privileges needs VMCI_PRIV_CH_PRIV, as the owner has.
  */
 
 /**

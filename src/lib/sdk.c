@@ -149,16 +149,10 @@ int sdk_add(enum sdk_kind kind, struct vmci_handle handle, void *thing)
 	object->kind = kind;
 	object->handle = handle;
 	object->wake = -1;
-	if (kind == SDK_DGRAM) {
+	if (kind == SDK_DGRAM)
 		object->dgram = thing;
-		object->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		if (object->wake < 0) {
-			free(object);
-			return VMCI_ERROR_NO_RESOURCES;
-		}
-	} else {
+	else
 		object->shm = thing;
-	}
 	sdk_lock();
 	object->next = *bucket;
 	*bucket = object;
@@ -201,6 +195,22 @@ void sdk_leave(void)
 	sdk_lock();
 	leave_locked();
 	sdk_unlock();
+}
+
+int sdk_wake(struct sdk_object *object)
+{
+	int result;
+
+	sdk_lock();
+	if (object->dead) {
+		result = VMCI_ERROR_NO_HANDLE;
+	} else {
+		if (object->wake < 0)
+			object->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		result = object->wake < 0 ? VMCI_ERROR_NO_RESOURCES : object->wake;
+	}
+	sdk_unlock();
+	return result;
 }
 
 bool sdk_is_closing(void)

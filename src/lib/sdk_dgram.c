@@ -85,18 +85,16 @@ static int64_t now_ms(void)
  */
 static int wait_for_datagram(struct sdk_object *object, int64_t end)
 {
-	struct pollfd fds[] = {
-		{ .fd = vmci_dgram_fd(object->dgram), .events = POLLIN },
-		{ .fd = object->wake, .events = POLLIN },
-	};
-	int64_t left = LOOK_MS;
+	struct pollfd fds[2] = { { .events = POLLIN }, { .events = POLLIN } };
+	int64_t left = end < 0 ? LOOK_MS : end - now_ms();
 	int n;
 
-	if (end >= 0) {
-		left = end - now_ms();
-		if (left <= 0)
-			return VMCI_ERROR_TIMEOUT;
-	}
+	if (left <= 0)
+		return VMCI_ERROR_TIMEOUT;
+	fds[0].fd = vmci_dgram_fd(object->dgram);
+	fds[1].fd = sdk_wake(object);
+	if (fds[1].fd < 0)
+		return fds[1].fd;
 	n = poll(fds, 2, left < LOOK_MS ? (int)left : LOOK_MS);
 	if (n < 0 && errno != EINTR)
 		return VMCI_ERROR_NO_RESOURCES;

@@ -20,9 +20,9 @@ enum sdk_kind {
  * @kind:  says which of @dgram and @shm there is; a group is its handle alone
  * @dead:  it is in the table no more, and nobody enters any more
  * @users: threads that are inside
- * @wake:  SDK_DGRAM: an eventfd, readable for ever once the object is dead; else -1
+ * @wake:  an eventfd, readable for ever once the object is dead; -1 as long as nobody has waited
  *
- * What is under the lock of sdk.c: @dead, @users, @next. The rest does not change.
+ * What is under the lock of sdk.c: @dead, @users, @wake, @next. The rest does not change.
  */
 struct sdk_object {
 	struct vmci_handle handle;
@@ -58,6 +58,13 @@ int sdk_add(enum sdk_kind kind, struct vmci_handle handle, void *thing);
  */
 int sdk_get(enum sdk_kind kind, struct vmci_handle handle, struct sdk_object **ret_object);
 void sdk_put(struct sdk_object *object);
+
+/**
+ * sdk_wake() - the descriptor that tells who waits that the object is dead; between sdk_get() and sdk_put()
+ *
+ * Return: the descriptor; VMCI_ERROR_NO_HANDLE: it is; VMCI_ERROR_NO_RESOURCES
+ */
+int sdk_wake(struct sdk_object *object);
 
 /**
  * sdk_take() - take an object out of the table, wake those who wait for it, and wait until they have left
