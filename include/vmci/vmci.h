@@ -176,7 +176,11 @@ enum vmci_qpair_state {
 	VMCI_QPAIR_LEFT,	/* the peer has left or died */
 };
 
-/* vmci_qpair_state() - who is there now; looks without waiting. @ret_peer: the peer's context, or NULL */
+/**
+ * vmci_qpair_state() - who is there now; looks without waiting
+ * @ret_peer: the peer's context, or NULL. Where any may attach it is what the peer says of itself;
+ *	      VMCI_EVENT_QP_PEER_ATTACH has the broker's word. VMCI_INVALID_ID: any, and nobody has attached
+ */
 VMCI_API enum vmci_qpair_state vmci_qpair_state(struct vmci_qpair *qpair, uint32_t *ret_peer);
 
 /* What vmci_qpair_wait() and vmci_qpair_arm() wait for. */
