@@ -37,8 +37,9 @@
 #define AUTO_FIRST 0x1000u
 #define AUTO_NUM 0xe000u
 
-/* A device that has left us but not ended is looked for at these intervals. */
-#define SEARCH_USEC 250000ull
+/* A device that has left us but not ended is looked for at intervals, which get longer as long as it does not stay. */
+#define SEARCH_USEC 125000ull
+#define SEARCH_MAX_USEC 16000000ull
 /* Writing a definition takes an editor several steps. */
 #define SETTLE_USEC 200000ull
 
@@ -64,6 +65,7 @@ enum vm_state {
  * @is_stale:   look at the definition again when the device has gone
  * @is_seen:    during vms_reload()
  * @run:        id of the process at the spawner; 0: none of ours
+ * @wait:       the next interval of the search
  */
 struct vm {
 	struct vms *vms;
@@ -76,6 +78,7 @@ struct vm {
 	enum vm_state state;
 	struct peer *peer;
 	uint32_t run;
+	uint64_t wait;
 	int fd;
 	sd_event_source *listen;
 	sd_event_source *search;
@@ -180,6 +183,7 @@ static void update_listen(struct vm *vm)
 static void become_idle(struct vm *vm)
 {
 	vm->state = VM_IDLE;
+	vm->wait = 0;
 	vm->search = sd_event_source_disable_unref(vm->search);
 	update_listen(vm);
 	/* Not now: the caller may hold on to the VM. */
@@ -202,46 +206,59 @@ static int find_device(struct vm *vm)
 	return peer_new(vm->vms->server, fd, true, vm, &vm->peer);
 }
 
-static int on_search(sd_event_source *source, uint64_t usec, void *ctx)
-{
-	struct vm *vm = ctx;
-	int r = find_device(vm);
-
-	(void)usec;
-	if (!r) {
-		vm->state = VM_STARTING;
-		vm->search = sd_event_source_disable_unref(vm->search);
-		return 0;
-	}
-	if (!vm->run && (r == -ECONNREFUSED || r == -ENOENT)) {
-		log_info("vm %s: its device has gone", vm->def.name);
-		become_idle(vm);
-		return 0;
-	}
-	sd_event_source_set_time_relative(source, SEARCH_USEC);
-	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-	return 0;
-}
+static int on_search(sd_event_source *source, uint64_t usec, void *ctx);
 
 static void search(struct vm *vm, uint64_t usec)
 {
-	int r;
+	int r = 0;
 
 	vm->state = VM_LEAVING;
 	if (vm->search) {
 		sd_event_source_set_time_relative(vm->search, usec);
 		sd_event_source_set_enabled(vm->search, SD_EVENT_ONESHOT);
-		return;
+	} else {
+		r = sd_event_add_time_relative(vm->vms->server->event, &vm->search, CLOCK_MONOTONIC, usec, 0, on_search, vm);
 	}
-	r = sd_event_add_time_relative(vm->vms->server->event, &vm->search, CLOCK_MONOTONIC, usec, 0, on_search, vm);
 	if (r < 0)
 		log_err("vm %s: cannot look for its device: %s", vm->def.name, strerror(-r));
+}
+
+static void search_later(struct vm *vm)
+{
+	vm->wait = vm->wait ? vm->wait : SEARCH_USEC;
+	search(vm, vm->wait);
+	vm->wait = vm->wait < SEARCH_MAX_USEC ? 2 * vm->wait : SEARCH_MAX_USEC;
+}
+
+static int on_search(sd_event_source *source, uint64_t usec, void *ctx)
+{
+	struct vm *vm = ctx;
+	int r;
+
+	(void)source;
+	(void)usec;
+	r = find_device(vm);
+	if (!r) {
+		vm->state = VM_STARTING;
+	} else if (!vm->run && (r == -ECONNREFUSED || r == -ENOENT)) {
+		char name[64];
+
+		log_info("vm %s: its device has gone", vm->def.name);
+		/* Should it have been killed. */
+		rendezvous_name(vm->config.cid, name, sizeof(name));
+		rundir_unlink(vm->vms->server->rundir, name);
+		become_idle(vm);
+	} else {
+		search_later(vm);
+	}
+	return 0;
 }
 
 void vm_device_ready(struct vm *vm, struct peer *peer)
 {
 	vm->peer = peer;
 	vm->state = VM_SERVED;
+	vm->wait = 0;
 	vm->search = sd_event_source_disable_unref(vm->search);
 	update_listen(vm);
 	log_info("cid %u: vm %s is there", vm->config.cid, vm->def.name);
@@ -254,7 +271,7 @@ void vm_device_gone(struct vm *vm, struct peer *peer)
 	vm->peer = NULL;
 	if (vm->vms->server->is_stopping)
 		return;
-	search(vm, vm->run ? SEARCH_USEC : 0);
+	search_later(vm);
 }
 
 static void on_started(void *ctx, uint32_t id, pid_t pid, int error)
@@ -741,29 +758,45 @@ struct vm *vms_find_resumed(struct vms *vms, uint32_t cid, const char *name, con
 	return vm;
 }
 
-void vms_resume(struct vms *vms)
+/* Call @handle for each file in @folder of the runtime directory. */
+static void for_each_file(struct vms *vms, const char *folder, void (*handle)(struct vms *vms, const char *name))
 {
-	struct rundir *rundir = vms->server->rundir;
-	int fd, folder = openat(rundir->fd, "device", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	DIR *dir = folder < 0 ? NULL : fdopendir(folder);
+	int fd = openat(vms->server->rundir->fd, folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
 	char name[64 + NAME_MAX];
 
 	if (!dir) {
-		fd_close(&folder);
+		fd_close(&fd);
 		return;
 	}
 	while ((entry = readdir(dir))) {
 		if (entry->d_name[0] == '.')
 			continue;
-		snprintf(name, sizeof(name), "device/%s", entry->d_name);
-		fd = rundir_connect(rundir, name, SOCK_SEQPACKET);
-		if (fd == -ECONNREFUSED)
-			rundir_unlink(rundir, name);
-		if (fd >= 0)
-			(void)peer_new(vms->server, fd, true, NULL, NULL);
+		snprintf(name, sizeof(name), "%s/%s", folder, entry->d_name);
+		handle(vms, name);
 	}
 	closedir(dir);
+}
+
+static void remove_socket(struct vms *vms, const char *name)
+{
+	rundir_unlink(vms->server->rundir, name);
+}
+
+static void resume_device(struct vms *vms, const char *name)
+{
+	int fd = rundir_connect(vms->server->rundir, name, SOCK_SEQPACKET);
+
+	if (fd == -ECONNREFUSED)
+		rundir_unlink(vms->server->rundir, name);
+	if (fd >= 0)
+		(void)peer_new(vms->server, fd, true, NULL, NULL);
+}
+
+void vms_resume(struct vms *vms)
+{
+	for_each_file(vms, "device", resume_device);
 }
 
 void vms_open(struct vms *vms)
@@ -802,6 +835,8 @@ int vms_new(struct server *server, const struct vms_config *config, struct vms *
 		vms_free(vms);
 		return r;
 	}
+	/* Of an earlier vmcid that was killed; those of VMs that are still defined are made anew. */
+	for_each_file(vms, "vm", remove_socket);
 	*ret_vms = vms;
 	return 0;
 }
