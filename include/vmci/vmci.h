@@ -67,7 +67,7 @@ struct vmci;
  */
 VMCI_API int vmci_open(const char *path, uint32_t cid, uint32_t flags, struct vmci **ret_vmci);
 
-/* vmci_close() - leave the context. Objects made from it must be closed before. */
+/* vmci_close() - leave the context. Objects made from it must be closed before, and no call may be under way. */
 VMCI_API struct vmci *vmci_close(struct vmci *vmci);
 
 /* vmci_cid() - the context's id. Any thread. */

@@ -66,7 +66,7 @@ void lib_del(struct vmci *vmci, struct lib_object *object);
  *	   descriptors; returns the call's result
  *
  * Any thread, the lock not held. Return: status of the reply, or what @take says; VMCI_ERROR_DATAGRAM_FAILED (not @again,
- * and the connection ended); VMCI_ERROR_UNAVAILABLE (no broker in time; or after fork, closed, or in a guest);
+ * and the connection ended); VMCI_ERROR_UNAVAILABLE (no broker in time; or after fork, or in a guest);
  * VMCI_ERROR_NO_RESOURCES: the request could not be sent. Sets vmci_errmsg() on failure.
  */
 int lib_call(struct vmci *vmci, struct fab_msg *request, bool again, int (*take)(struct fab_msg *reply, void *arg),

@@ -21,13 +21,13 @@
 
 /**
  * struct name - a registered one
- * @is_known: a broker has granted it; under the membership's lock
+ * @is_known: a broker has granted it. Set last, by who registers it, and who sees it may drop the name
  */
 struct name {
 	struct lib_object object;
 	struct vmci_handle handle;
 	uint8_t token[FAB_TOKEN_SIZE];
-	bool is_known;
+	atomic_bool is_known;
 	size_t size;
 	char name[DISCOVERY_NAME_MAX + 1];
 };
@@ -80,7 +80,7 @@ static int resume(struct lib_object *object, struct fab_client *client)
 	struct vmci_handle handle;
 	int r;
 
-	if (!name->is_known)
+	if (!atomic_load(&name->is_known))
 		return 0;
 	request.len = discovery_request_build(payload, &question);
 	memcpy(request.token, name->token, sizeof(request.token));
@@ -91,7 +91,7 @@ static int resume(struct lib_object *object, struct fab_client *client)
 	if (!r)
 		memcpy(name->token, reply.token, sizeof(name->token));
 	else
-		name->is_known = false;
+		atomic_store(&name->is_known, false);
 	fab_drop(&reply);
 	return r;
 }
@@ -110,7 +110,7 @@ static int take_answer(struct fab_msg *reply, void *arg)
 
 	if (!r && question->name) {
 		memcpy(question->name->token, reply->token, sizeof(question->name->token));
-		question->name->is_known = true;
+		atomic_store(&question->name->is_known, true);
 	}
 	return r;
 }
@@ -160,6 +160,7 @@ int vmci_name_register(struct vmci *vmci, const char *text, struct vmci_handle h
 	if (!name)
 		return lib_fail(VMCI_ERROR_NO_MEM, "vmci_name_register: out of memory");
 	name->object.ops = &name_ops;
+	atomic_init(&name->is_known, false);
 	name->handle = handle;
 	name->size = text ? strnlen(text, DISCOVERY_NAME_MAX) : 0;
 	if (text)
@@ -179,14 +180,14 @@ static bool is_called(const struct lib_object *object, const void *arg)
 {
 	const struct name *name = of_object(object);
 
-	return name->is_known && !strcmp(name->name, arg);
+	return atomic_load(&name->is_known) && !strcmp(name->name, arg);
 }
 
 static bool is_of(const struct lib_object *object, const void *arg)
 {
 	const struct name *name = of_object(object);
 
-	return name->is_known && handle_is_equal(name->handle, *(const struct vmci_handle *)arg);
+	return atomic_load(&name->is_known) && handle_is_equal(name->handle, *(const struct vmci_handle *)arg);
 }
 
 void name_forget(struct vmci *vmci, struct vmci_handle handle)

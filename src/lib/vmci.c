@@ -65,7 +65,6 @@ enum state {
  * @is_broken: the connection is no longer used
  * @is_closed: vmci_close() has begun
  * @is_forked: this is a child's copy
- * @users:     threads in lib_call() and lib_tell()
  * @resuming:  the object that the thread is telling of, with the lock released
  * @first, @last: the objects, in the order of their making
  * @why:       why there is no connection
@@ -83,7 +82,6 @@ struct vmci {
 	bool is_closed;
 	atomic_bool is_forked;
 	bool has_events;
-	unsigned users;
 	struct lib_object *resuming;
 	struct lib_object *first;
 	struct lib_object *last;
@@ -643,15 +641,13 @@ static bool is_ready(const struct vmci *vmci)
  */
 static int begin(struct vmci *vmci, enum fab_type type, struct lib_deadline deadline)
 {
-	while (!vmci->is_closed && !is_ready(vmci))
+	while (!is_ready(vmci))
 		if (!lib_cond_wait(&vmci->changed, &vmci->lock, deadline) && !is_ready(vmci))
 			return vmci->state == STATE_CONNECTED ?
 				       lib_fail(VMCI_ERROR_UNAVAILABLE, "%s: the broker at %s is too slow",
 						fab_type_to_string(type), vmci->home.socket) :
 				       lib_fail(VMCI_ERROR_UNAVAILABLE, "%s: no broker at %s: %s",
 						fab_type_to_string(type), vmci->home.socket, vmci->why);
-	if (vmci->is_closed)
-		return lib_fail(VMCI_ERROR_UNAVAILABLE, "the membership is being closed");
 	vmci->is_busy = true;
 	return 0;
 }
@@ -720,7 +716,6 @@ int lib_call(struct vmci *vmci, struct fab_msg *request, bool again, int (*take)
 		return lib_fail(VMCI_ERROR_UNAVAILABLE, "%s: there is no broker in a guest",
 				fab_type_to_string(request->type));
 	pthread_mutex_lock(&vmci->lock);
-	vmci->users++;
 	do {
 		result = begin(vmci, request->type, deadline);
 		if (result)
@@ -730,8 +725,6 @@ int lib_call(struct vmci *vmci, struct fab_msg *request, bool again, int (*take)
 		pthread_mutex_lock(&vmci->lock);
 		end(vmci, r != 0);
 	} while (r == -EAGAIN);
-	vmci->users--;
-	pthread_cond_broadcast(&vmci->changed);
 	pthread_mutex_unlock(&vmci->lock);
 	return result;
 }
@@ -747,13 +740,12 @@ int lib_tell(struct vmci *vmci, struct fab_msg *request)
 		return VMCI_ERROR_UNAVAILABLE;
 	snprintf(before, sizeof(before), "%s", vmci_errmsg());
 	pthread_mutex_lock(&vmci->lock);
-	vmci->users++;
 	/* Not for a new broker. But one that is being told of the objects may have heard of ours already. */
-	while (!vmci->is_closed && !is_ready(vmci) &&
+	while (!is_ready(vmci) &&
 	       (vmci->state == STATE_RESUMING || (vmci->state == STATE_CONNECTED && !vmci->is_broken)))
 		if (!lib_cond_wait(&vmci->changed, &vmci->lock, deadline))
 			break;
-	if (!vmci->is_closed && is_ready(vmci)) {
+	if (is_ready(vmci)) {
 		vmci->is_busy = true;
 		pthread_mutex_unlock(&vmci->lock);
 		r = exchange(vmci, request, true, deadline, NULL, NULL, &result);
@@ -762,8 +754,6 @@ int lib_tell(struct vmci *vmci, struct fab_msg *request)
 		pthread_mutex_lock(&vmci->lock);
 		end(vmci, r != 0);
 	}
-	vmci->users--;
-	pthread_cond_broadcast(&vmci->changed);
 	pthread_mutex_unlock(&vmci->lock);
 	lib_fail(0, "%s", before);
 	return result;
@@ -839,9 +829,6 @@ struct vmci *vmci_close(struct vmci *vmci)
 		pthread_mutex_lock(&vmci->lock);
 		vmci->is_closed = true;
 		eventfd_write(vmci->wake, 1);
-		pthread_cond_broadcast(&vmci->changed);
-		while (vmci->users)
-			pthread_cond_wait(&vmci->changed, &vmci->lock);
 		pthread_mutex_unlock(&vmci->lock);
 		if (vmci->has_thread)
 			pthread_join(vmci->thread, NULL);
