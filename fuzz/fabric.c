@@ -8,7 +8,7 @@
  *   1  vmcid sends a message that is right but for what the data say: type, kind, serial (counted from the last request
  *      that was sent), status, flags, then pairs of offset in the header and a byte that goes there, then, with
  *      bit 6, message data. Bits 2-5: number of descriptors, or, when 15, as many as the type has
- *   2  the client calls; data: type, flags. It does not wait
+ *   2  the client calls; data: type, flags. It does not wait. Bit 2: questions are answered at once meanwhile
  *   3  the client looks for questions, and answers; bit 2: with a descriptor; bit 3: then vmcid closes its side
  *
  * Every packet goes through the codec alone, too: what is parsed and built again gives the same bytes.
@@ -149,7 +149,18 @@ static void read_all(struct world *w)
 
 /* --- Client -------------------------------------------------------------------------------------------------- */
 
-static void call(struct world *w, const uint8_t *data, size_t size)
+static void answer_at_once(void *ctx, const struct fab_msg *ask)
+{
+	struct world *w = ctx;
+	struct fab_msg answer = { .type = ask->type, .serial = ask->serial, .status = VMCI_ERROR_NOT_FOUND };
+	int r;
+
+	check(ask->kind == FAB_ASK && fab_client_is_alive(w->client));
+	r = fab_client_answer(w->client, &answer);
+	check(fab_client_is_alive(w->client) == !r);
+}
+
+static void call(struct world *w, const uint8_t *data, size_t size, unsigned control)
 {
 	static const uint8_t zeros[FAB_HEADER_SIZE];
 	struct fab_msg request = { 0 }, reply;
@@ -170,6 +181,7 @@ static void call(struct world *w, const uint8_t *data, size_t size)
 		if (fab_check(&request))
 			return;
 	}
+	fab_client_on_ask(w->client, control & 4 ? answer_at_once : NULL, w);
 	r = fab_client_call(w->client, &request, 0, &reply);
 	check(r == 0 || r == -ETIMEDOUT || r == -ECONNRESET || r == -EPIPE);
 	check(was_alive || r == -ECONNRESET);
@@ -242,7 +254,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			send_cooked(&w, bytes, len, control);
 			break;
 		case 2:
-			call(&w, bytes, len);
+			call(&w, bytes, len, control);
 			break;
 		default:
 			questions(&w, control);

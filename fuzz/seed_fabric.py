@@ -38,8 +38,8 @@ def reply(type_, serial=1, **more):
     return cooked(REPLY, type_, serial, **more)
 
 
-def call(type_, flags=0):
-    return record(CALL, bytes([type_ | (0x80 if flags > 255 else 0), flags >> 4 if flags > 255 else flags]))
+def call(type_, flags=0, is_answering=False):
+    return record(CALL | is_answering << 2, bytes([type_ | (0x80 if flags > 255 else 0), flags >> 4 if flags > 255 else flags]))
 
 
 def questions(is_answered=True, is_end=False):
@@ -65,6 +65,7 @@ def seeds():
         for is_answered in False, True:
             yield f"ask-{type_}-{is_answered:d}", (
                 cooked(ASK, type_, tail=b"\x10\x14\x14\x05") * 3 + reply(LIST) + call(LIST) + questions(is_answered))
+        yield f"ask-{type_}-at-once", cooked(ASK, type_) * 3 + reply(LIST) + call(LIST, is_answering=True) + questions()
     yield "asks", cooked(ASK, BELL_OPEN) * 64 + reply(LIST) + call(LIST) + questions()
     yield "too-many-asks", cooked(ASK, BELL_OPEN) * 65 + reply(LIST) + call(LIST)
     yield "pipeline", call(LIST) * 66 + reply(LIST, -65) + call(LIST)
