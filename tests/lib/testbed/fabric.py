@@ -699,6 +699,87 @@ def as_user(uid):
         os.setegid(0)
 
 
+class Device(Client):
+    """The client that a VM's device is. vmcid starts a program that hands its connection over to us."""
+
+    PROGRAM = """#!/usr/bin/python3 -IS
+import os, socket, sys
+sock = socket.socket(socket.AF_UNIX)
+sock.connect({path!r})
+socket.send_fds(sock, ["\\0".join(sys.argv).encode()], [3, 4])
+os.close(3)
+os.close(4)
+sock.recv(1)
+"""
+
+    def __init__(self, broker, name, is_greeting=True):
+        self.broker, self.name, self.listener = broker, name, None
+        self.vmm = socket.socket(socket.AF_UNIX)
+        self.vmm.settimeout(LIMIT)
+        self.vmm.connect(str(broker.runtime / "vm" / f"{name}.sock"))
+        self.process, _ = broker.stub.accept()
+        self.process.settimeout(LIMIT)
+        text, (conn, fabric), _, _ = socket.recv_fds(self.process, 4096, 2)
+        os.close(conn)
+        argv = text.decode().split("\0")
+        self.argv = dict(zip(argv[1::2], argv[2::2]))
+        self.sinks = []
+        self.connection = socket.socket(fileno=fabric)
+        super().__init__(broker.path, None)
+        self.label = name.encode()
+        broker.clients.append(self)
+        if is_greeting:
+            self.greet()
+
+    def dial(self):
+        return self.connection
+
+    def greet(self, flags=0, token=NO_TOKEN):
+        """HELLO with the two sinks."""
+        self.sinks = self.sinks or [Sink(), Sink()]
+        self.datagrams, self.events = self.sinks
+        cid = int(self.argv["--cid"])
+        reply = self.ok(HELLO, size0=VERSION, handle=(cid, 0), flags=DEVICE | flags, token=token, data=self.label,
+                        fds=self.sinks)
+        self.cid, self.token, self.granted = reply.handle[0], reply.token, reply.flags
+        return reply
+
+    def listen(self):
+        """At the rendezvous socket, for a vmcid to come."""
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.settimeout(LIMIT)
+        self.listener.bind(self.argv["--rendezvous"])
+        self.listener.listen()
+
+    def resume(self):
+        self.sock.close()
+        self.sock, _ = self.listener.accept()
+        self.sock.settimeout(LIMIT)
+        self.greet(RESUME, self.token)
+        statuses = [(each, each.resume()) for each in self.objects]
+        return [(each, status) for each, status in statuses if status < 0]
+
+    def asked(self, type_):
+        """Waits for a question."""
+        ask = self.recv()
+        assert (ask.type, ask.kind) == (type_, ASK), ask
+        return ask
+
+    def answer(self, ask, status=0, fds=(), **fields):
+        self.send(Message(ask.type, ANSWER, ask.serial, status, fds=list(fds), **fields))
+
+    def send_datagram(self, src, dst, payload=b""):
+        return self.call(DG_SEND, data=datagram(dst, src, payload)).status
+
+    def close(self):
+        """Its end, as far as vmcid can see."""
+        super().close()
+        for each in self.process, self.vmm, self.listener, *self.sinks:
+            if each:
+                each.close()
+        self.sinks = []
+
+
 class Broker:
     """vmcid in a directory, to be killed and restarted at will."""
 
@@ -709,6 +790,13 @@ class Broker:
         self.config, self.vms = directory / "vmcid.conf", directory / "vms"
         self.config.write_text('socket.mode = "0666"\n')       # any user
         self.vms.mkdir(exist_ok=True)
+        program = directory / "device"
+        program.write_text(Device.PROGRAM.format(path=str(directory / "stub.sock")))
+        program.chmod(0o755)
+        self.stub = socket.socket(socket.AF_UNIX)
+        self.stub.settimeout(LIMIT)
+        self.stub.bind(str(directory / "stub.sock"))
+        self.stub.listen()
         self.clients, self.process = [], None
         self.start()
 
@@ -717,7 +805,8 @@ class Broker:
         if not program.exists():
             raise TestbedError(f"{program} does not exist: run make first")
         self.process = Process([*self.wrap, program, "--runtime-dir", self.runtime, "--config", self.config,
-                                "--vms", self.vms, "--log", "debug", *self.options],
+                                "--vms", self.vms, "--device", self.directory / "device", "--log", "debug",
+                                *self.options],
                                self.directory / "vmcid.log")
 
         def connect():
@@ -743,6 +832,17 @@ class Broker:
         self.clients.append(client)
         return client
 
+    def define(self, name, cid, *lines):
+        """Writes the definition of a VM, which vmcid notices."""
+        text = "\n".join(['vmci0.present = "TRUE"', f'vmci0.id = "{cid}"', *lines]) + "\n"
+        (self.vms / f"{name}.vmx").write_text(text)
+        until(f"the socket of VM {name}", (self.runtime / "vm" / f"{name}.sock").exists)
+
+    def undefine(self):
+        for path in self.vms.iterdir():
+            path.unlink()
+        until("the sockets of VMs to go", lambda: not list((self.runtime / "vm").glob("*.sock")))
+
     def kill(self):
         self.process.kill()
 
@@ -758,3 +858,4 @@ class Broker:
         for client in self.clients:
             client.close()
         self.clients = []
+        self.stub.close()
