@@ -33,12 +33,18 @@ class Holder:
         self.bed = None
 
 
+# What the firewall of a machine denies: resources 7300 to 7399.
+FILTERS = {f"vmci.filter{i}.{key}": value
+           for i, protocol in enumerate(("datagram", "doorbell", "queuepair"))
+           for key, value in (("action", "deny"), ("protocol", protocol), ("portLow", 7300), ("portHigh", 7399))}
+
 # The fabric's machines: name, then kernel, context, keys of the definition, options of the VM.
-# Two are neighbours; the third must not see them.
+# Two are neighbours; the third must not see them; the fourth reaches its device over ports, and has a firewall.
 MACHINES = {
     "bookworm": ("6.1", 101, {"vmci0.domain": "inner"}, {}),
     "trixie": ("6.12", 102, {"vmci0.domain": "inner"}, {}),
     "backports": ("newest", 103, {"vmci0.domain": "outer"}, {"cpus": CPUS["newest"]}),
+    "classic": ("6.12", 104, {"openvmci.classic": "TRUE", "vmci.filter.enable": "TRUE", **FILTERS}, {}),
 }
 
 

@@ -48,6 +48,22 @@ class Broker(Process):
             raise TestbedError(f"vmcid did not start:\n{self.tail()}")
 
 
+class Probe:
+    """A command of a guest's probe, like host.Pending."""
+
+    def __init__(self, machine, text):
+        self.machine, self.text = machine, text
+        self.command = machine.vm.start(f"probe {text} || true")
+
+    def wait(self, limit=None):
+        """The answer, whatever it is."""
+        return Answer(self.command.check(limit))
+
+    def check(self, limit=None):
+        """The answer, which must be success."""
+        return check(self.wait(limit), f"{self.machine.name}: {self.text}")
+
+
 class Machine:
     """A VM of a fabric bed: its definition, its guest, and its device."""
 
@@ -63,7 +79,7 @@ class Machine:
         lines = [f'{key} = "{value}"\n' for key, value in keys.items()]
         (bed.work.path / "vms" / f"{name}.vmx").write_text("".join(lines))
 
-    def start(self):
+    def boot(self):
         """Starts QEMU; finds out which process is the device."""
         until(f"vmcid to listen for {self.name}", lambda: is_listening(self.socket))
         before = children(self.bed.broker.pid)
@@ -83,7 +99,7 @@ class Machine:
     def restart(self):
         """A new QEMU."""
         self.stop()
-        return self.start().ready()
+        return self.boot().ready()
 
     def stop(self):
         if self.vm:
@@ -95,13 +111,17 @@ class Machine:
     def kill_device(self):
         os.kill(self.device, signal.SIGKILL)
 
+    def start(self, text):
+        """Starts a command of the guest's probe."""
+        return Probe(self, text)
+
     def run(self, text, limit=None):
-        """A command of the guest's probe, which must succeed; its answer."""
-        return check(Answer(self.vm.start(f"probe {text} || true").check(limit)), f"{self.name}: {text}")
+        """Runs a command of the guest's probe, which must succeed; its answer."""
+        return self.start(text).check(limit)
 
     def fails(self, text, limit=None):
-        """A command of the guest's probe, which must not succeed; its code."""
-        answer = Answer(self.vm.start(f"probe {text} || true").check(limit))
+        """Runs a command of the guest's probe, which must not succeed; its code."""
+        answer = self.start(text).wait(limit)
         if answer.code >= 0:
             raise TestbedError(f"success of {text!r} in {self.name}: {answer}")
         return answer.code
@@ -125,13 +145,13 @@ class FabricBed:
                 self.machines[name] = Machine(self, name, kernel, cid, keys, **vm_options)
             self.broker = Broker(self.work.path, *options)
             for machine in self.machines.values():
-                machine.start()
+                machine.boot()
             for machine in self.machines.values():
                 machine.ready()
         except BaseException as error:
             logs = self.work.logs()
             self.close()
-            if isinstance(error, TestbedError):
+            if isinstance(error, (TestbedError, OSError)):
                 raise TestbedError(f"{error}\n{logs}") from None
             raise
 
