@@ -281,7 +281,8 @@ static void note(struct fake *fake, const struct fab_msg *msg)
 
 	seen->msg = *msg;
 	seen->msg.data = NULL;
-	memcpy(seen->data, msg->data, msg->len < sizeof(seen->data) ? msg->len : sizeof(seen->data));
+	if (msg->len)
+		memcpy(seen->data, msg->data, msg->len < sizeof(seen->data) ? msg->len : sizeof(seen->data));
 	if (msg->n_fds && !fstat(msg->fd[0], &st)) {
 		seen->dev = st.st_dev;
 		seen->ino = st.st_ino;
