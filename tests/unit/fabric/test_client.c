@@ -151,7 +151,7 @@ static void test_call_and_reply(void **state)
 static void test_data_both_ways_stay_until_the_next_call(void **state)
 {
 	struct bench *b = *state;
-	uint8_t data[FAB_DATA_MAX];
+	uint8_t data[FAB_DATA_MAX], junk[FAB_MSG_MAX];
 	struct fab_msg request = { .type = FAB_DG_SEND, .data = data, .len = sizeof(data) }, msg, question;
 	struct fab_msg list = { .type = FAB_LIST, .kind = FAB_REPLY, .serial = 2, .data = data, .len = sizeof(data) };
 
@@ -169,6 +169,11 @@ static void test_data_both_ways_stay_until_the_next_call(void **state)
 	ask(b, 1);
 	assert_int_equal(fab_client_next(b->client, &question), 0);
 	assert_int_equal(fab_client_next(b->client, &question), -EAGAIN);
+	assert_memory_equal(msg.data, data, sizeof(data));
+	/* and nonsense, which ends the connection */
+	memset(junk, 0xa5, sizeof(junk));
+	rig_send_raw(b->vmcid, junk, sizeof(junk), -1, 0);
+	assert_int_equal(fab_client_next(b->client, &question), -ECONNRESET);
 	assert_memory_equal(msg.data, data, sizeof(data));
 }
 
