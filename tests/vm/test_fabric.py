@@ -385,7 +385,8 @@ def test_host_program_murdered(fabric, machine):
     fabric.hosts.remove(pair.host)
     assert machine.run("events 30000").words == ["QP_PEER_DETACH", "2", pair.handle]
     assert "received 0 " in machine.vm.run(f"probe recv {pair.handle} any any 5 0")
-    until("the dead program's doorbell to be gone", lambda: machine.start(f"bell ring {pair.host_bell}").wait().code == NOT_FOUND)
+    until("the dead program's doorbell to be gone",
+          lambda: machine.start(f"bell ring {pair.host_bell}").wait().code == NOT_FOUND)
     assert fabric.host().fails("name lookup mortal 0") == NOT_FOUND
 
 
@@ -406,8 +407,9 @@ def test_guest_side_goes(fabric, machine, how):
         machine.vm.qmp.command("system_reset")
     assert pair.host.run("events 60000").words == ["QP_PEER_DETACH", str(machine.cid), pair.handle]
     assert pair.host.run(f"qp recv {pair.handle} any 0").words == sent.split()[1:]
+    stranger = fabric.host()
     until("the guest's doorbell to be gone",
-          lambda: fabric.host().start(f"bell ring {pair.guest_bell}").wait().code == NOT_FOUND)
+          lambda: stranger.start(f"bell ring {pair.guest_bell}").wait().code == NOT_FOUND)
     pair.host.run(f"qp detach {pair.handle}")      # the next pair may have the same handle
     if how.startswith("rmmod"):
         machine.vm.run("insmod /lib/vmci_probe.ko")
@@ -417,7 +419,7 @@ def test_guest_side_goes(fabric, machine, how):
     assert watcher.fails("events 0") < 0, "the context has not gone"
 
 
-@pytest.mark.xfail(strict=True, reason="a program that keeps its end of a pair keeps the handle from who has it next")
+@pytest.mark.xfail(strict=True, reason="a program that keeps its end of a pair keeps the handle, too")
 def test_guest_that_starts_anew_has_its_handles(fabric):
     """It counts from the beginning, whoever still holds an end of what its predecessor had."""
     machine = fabric["trixie"]
