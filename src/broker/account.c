@@ -7,13 +7,25 @@
 
 #include "broker/priv.h"
 
-static const unsigned most[BRK_TYPE_NUM] = {
-	[BRK_DATAGRAM] = LIMIT_BRK_ENDPOINTS,
-	[BRK_BELL] = LIMIT_DOORBELLS,
-	[BRK_PAIR] = LIMIT_QUEUE_PAIRS,
-	[BRK_REGION] = LIMIT_BRK_REGIONS,
-	[BRK_GROUP] = LIMIT_BRK_GROUPS,
-};
+/* How many of a type an account may have. */
+static unsigned most(const struct brk_limits *limits, enum brk_type type)
+{
+	switch (type) {
+	case BRK_DATAGRAM:
+		return limits->endpoints;
+	case BRK_BELL:
+		return limits->doorbells;
+	case BRK_PAIR:
+		return limits->pairs;
+	case BRK_REGION:
+		return limits->regions;
+	case BRK_GROUP:
+		return limits->groups;
+	case BRK_TYPE_NUM:
+		break;
+	}
+	return 0;
+}
 
 struct brk_user *brk_user_get(struct brk *brk, uint32_t uid, bool is_shared)
 {
@@ -31,6 +43,7 @@ struct brk_user *brk_user_get(struct brk *brk, uint32_t uid, bool is_shared)
 	user = calloc(1, sizeof(*user));
 	if (!user)
 		return NULL;
+	user->limits = &brk->limits;
 	user->uid = uid;
 	user->refs = 1;
 	user->is_shared = is_shared;
@@ -79,11 +92,13 @@ void brk_account_put(struct brk *brk, struct brk_account *account)
 
 bool brk_account_has_room(const struct brk_account *account, enum brk_type type, uint64_t bytes)
 {
-	if (account->count[type] >= most[type] || account->user->resources >= LIMIT_BRK_RESOURCES_USER)
+	const struct brk_limits *limits = account->user->limits;
+
+	if (account->count[type] >= most(limits, type) || account->user->resources >= limits->resources)
 		return false;
 	if (type == BRK_PAIR)
 		return bytes <= LIMIT_QUEUE_MEMORY - account->ring_bytes;
-	return type != BRK_REGION || bytes <= LIMIT_BRK_REGION_BYTES_USER - account->user->region_bytes;
+	return type != BRK_REGION || bytes <= limits->region_bytes - account->user->region_bytes;
 }
 
 void brk_account_add(struct brk_account *account, enum brk_type type, uint64_t bytes)

@@ -34,6 +34,46 @@ static int open_tables(struct brk *brk)
 	return r ? -ENOMEM : 0;
 }
 
+struct brk_limits brk_limits_default(void)
+{
+	return (struct brk_limits){
+		.clients = LIMIT_BRK_CLIENTS_USER,
+		.contexts = LIMIT_BRK_CONTEXTS_USER,
+		.resources = LIMIT_BRK_RESOURCES_USER,
+		.region_bytes = LIMIT_BRK_REGION_BYTES_USER,
+		.endpoints = LIMIT_BRK_ENDPOINTS,
+		.doorbells = LIMIT_DOORBELLS,
+		.pairs = LIMIT_QUEUE_PAIRS,
+		.regions = LIMIT_BRK_REGIONS,
+		.groups = LIMIT_BRK_GROUPS,
+		.names = LIMIT_BRK_NAMES,
+	};
+}
+
+static unsigned lower(unsigned limit, unsigned wish)
+{
+	return wish < limit ? wish : limit;
+}
+
+void brk_limit(struct brk *brk, const struct brk_limits *limits)
+{
+	const struct brk_limits most = brk_limits_default();
+
+	brk->limits = (struct brk_limits){
+		.clients = lower(most.clients, limits->clients),
+		.contexts = lower(most.contexts, limits->contexts),
+		.resources = lower(most.resources, limits->resources),
+		.region_bytes = limits->region_bytes < most.region_bytes ? limits->region_bytes : most.region_bytes,
+		.endpoints = lower(most.endpoints, limits->endpoints),
+		.doorbells = lower(most.doorbells, limits->doorbells),
+		.pairs = lower(most.pairs, limits->pairs),
+		.regions = lower(most.regions, limits->regions),
+		.groups = lower(most.groups, limits->groups),
+		.names = lower(most.names, limits->names),
+		.trusted_names = limits->trusted_names,
+	};
+}
+
 int brk_new(const struct brk_config *config, const struct brk_ports *ports, struct brk **ret_brk)
 {
 	struct brk *brk = calloc(1, sizeof(*brk));
@@ -42,6 +82,7 @@ int brk_new(const struct brk_config *config, const struct brk_ports *ports, stru
 	if (!brk)
 		return -ENOMEM;
 	brk->ports = *ports;
+	brk->limits = brk_limits_default();
 	memcpy(brk->seed, config->seed, sizeof(brk->seed));
 	brk->free = BRK_NO_SLOT;
 	brk->last_free = BRK_NO_SLOT;

@@ -98,6 +98,32 @@ int brk_new(const struct brk_config *config, const struct brk_ports *ports, stru
 struct brk *brk_free(struct brk *brk);
 
 /**
+ * struct brk_limits - bounds that an administrator may lower
+ * @clients, @contexts, @resources, @region_bytes: of a user: connections, software contexts, objects with a handle, memory
+ * @endpoints, @doorbells, @pairs, @regions, @groups, @names: of a context (in context 2: of a user there)
+ * @trusted_names: only trusted clients may register names (SDK, 6.3)
+ */
+struct brk_limits {
+	unsigned clients;
+	unsigned contexts;
+	unsigned resources;
+	uint64_t region_bytes;
+	unsigned endpoints;
+	unsigned doorbells;
+	unsigned pairs;
+	unsigned regions;
+	unsigned groups;
+	unsigned names;
+	bool trusted_names;
+};
+
+/* brk_limits_default() - those of proto/limits.h; anybody may register names */
+struct brk_limits brk_limits_default(void);
+
+/* brk_limit() - from now on; what is larger than the default is as the default. Before the first client comes. */
+void brk_limit(struct brk *brk, const struct brk_limits *limits);
+
+/**
  * brk_grace() - a time during which the owners of everything come back, after a restart
  *
  * As long as it is on, whoever resumes nothing and wishes an id or a name, or looks for something that is not known,

@@ -23,7 +23,7 @@ int32_t brk_client_new(struct brk *brk, const struct brk_creds *creds, void *own
 
 	if (!user)
 		return VMCI_ERROR_NO_MEM;
-	if (user->clients >= LIMIT_BRK_CLIENTS_USER) {
+	if (user->clients >= brk->limits.clients) {
 		brk_user_put(brk, user);
 		return VMCI_ERROR_NO_RESOURCES;
 	}

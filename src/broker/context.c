@@ -140,7 +140,7 @@ static int32_t make_software(struct brk_client *client, uint32_t cid, bool restr
 	struct brk_context *context;
 	struct brk_account *account;
 
-	if (client->user->contexts >= LIMIT_BRK_CONTEXTS_USER)
+	if (client->user->contexts >= brk->limits.contexts)
 		return VMCI_ERROR_NO_RESOURCES;
 	if (cid == VMCI_INVALID_ID)
 		cid = choose_cid(brk);

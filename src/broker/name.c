@@ -120,6 +120,8 @@ static struct outcome add(struct brk_client *client, const struct discovery_requ
 
 	if (!brk_cid_is_possible(handle.context) || handle.resource == VMCI_INVALID_ID)
 		return refuse(VMCI_ERROR_INVALID_ARGS, "invalid handle");
+	if (client->brk->limits.trusted_names && !brk_client_is_trusted(client))
+		return refuse(VMCI_ERROR_NO_ACCESS, "only trusted ones may register names");
 	if (is_reserved(request->name, request->name_size))
 		return refuse(VMCI_ERROR_NO_ACCESS, "reserved name");
 	if (client->context->presence != BRK_HOST && handle.context != client->context->cid)
@@ -131,7 +133,7 @@ static struct outcome add(struct brk_client *client, const struct discovery_requ
 	/* Somebody else may have had it before the restart. */
 	if (client->brk->is_grace && !resume)
 		return refuse(BRK_LATER, "the broker is starting");
-	if (client->account->names >= LIMIT_BRK_NAMES)
+	if (client->account->names >= client->brk->limits.names)
 		return refuse(VMCI_ERROR_NO_RESOURCES, "too many names");
 	return refuse(brk_name_new(client->brk, client, request->name, request->name_size, handle), "");
 }

@@ -60,6 +60,7 @@ struct brk_slot {
 struct brk {
 	struct brk_ports ports;
 	uint64_t seed[2];
+	struct brk_limits limits;
 	bool is_grace;
 	unsigned notes_period;
 	struct brk_slot *slot;
@@ -159,10 +160,12 @@ enum brk_type {
 /**
  * struct brk_user - what one user has altogether; a VM's device has one of its own
  * @node:  in @users, if @is_shared
- * @host:  the user's account in context 2, if there is one
+ * @host:   the user's account in context 2, if there is one
+ * @limits: the broker's
  */
 struct brk_user {
 	struct brk_node node;
+	const struct brk_limits *limits;
 	bool is_shared;
 	uint32_t uid;
 	unsigned refs;
