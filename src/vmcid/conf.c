@@ -23,6 +23,7 @@ struct conf conf_default(void)
 		.socket_group = (gid_t)-1,
 		.vm_mode = 0660,
 		.vm_group = (gid_t)-1,
+		.limits = brk_limits_default(),
 	};
 }
 
@@ -116,6 +117,42 @@ static const char *parse_bool(const struct dict *dict, const char *key, bool *re
 	return dict_get_bool(dict, key, ret) ? "neither TRUE nor FALSE" : NULL;
 }
 
+/* Quotas may be lowered. */
+static const char *parse_quota(const struct dict *dict, const char *key, struct brk_limits *limits)
+{
+	const struct brk_limits most = brk_limits_default();
+	const struct {
+		const char *key;
+		unsigned *value;
+		unsigned most;
+	} table[] = {
+		{ "quota.connections", &limits->clients, most.clients },
+		{ "quota.contexts", &limits->contexts, most.contexts },
+		{ "quota.objects", &limits->resources, most.resources },
+		{ "quota.endpoints", &limits->endpoints, most.endpoints },
+		{ "quota.doorbells", &limits->doorbells, most.doorbells },
+		{ "quota.queuePairs", &limits->pairs, most.pairs },
+		{ "quota.regions", &limits->regions, most.regions },
+		{ "quota.groups", &limits->groups, most.groups },
+		{ "quota.names", &limits->names, most.names },
+	};
+	uint64_t value;
+
+	if (!strcasecmp(key, "quota.regionBytes"))
+		return dict_get_size(dict, key, most.region_bytes, &limits->region_bytes)
+			       ? "not a size, or more than there is without this key"
+			       : NULL;
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		if (strcasecmp(key, table[i].key))
+			continue;
+		if (dict_get_u64(dict, key, table[i].most, &value))
+			return "not a number, or more than there is without this key";
+		*table[i].value = (unsigned)value;
+		return NULL;
+	}
+	return "not known here";
+}
+
 static const char *parse_entry(const struct dict *dict, size_t i, struct conf *conf)
 {
 	const char *key = dict_key(dict, i), *value = dict_value(dict, i);
@@ -133,8 +170,8 @@ static const char *parse_entry(const struct dict *dict, size_t i, struct conf *c
 	if (!strcasecmp(key, "device.program"))
 		return parse_path(value, conf->program, sizeof(conf->program));
 	if (!strcasecmp(key, "discovery.trustedOnly"))
-		return parse_bool(dict, key, &conf->trusted_only);
-	return "not known here";
+		return parse_bool(dict, key, &conf->limits.trusted_names);
+	return parse_quota(dict, key, &conf->limits);
 }
 
 int conf_parse(const char *text, size_t len, struct conf *conf, char ret_reason[static CONF_REASON_SIZE])

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "broker/broker.h"
 #include "proto/limits.h"
 
 #define CONF_PATH_MAX 1024u
@@ -18,7 +19,7 @@
  * @vm_mode, @vm_group: of vm/NAME.sock
  * @trusted: users besides root and our own
  * @program: of devices; "" if not set
- * @trusted_only: discovery: only trusted ones may register names
+ * @limits: for the broker
  */
 struct conf {
 	mode_t socket_mode;
@@ -28,7 +29,7 @@ struct conf {
 	uid_t trusted[LIMIT_VMCID_TRUSTED];
 	size_t n_trusted;
 	char program[CONF_PATH_MAX];
-	bool trusted_only;
+	struct brk_limits limits;
 };
 
 /* conf_default() - what holds without a file */

@@ -89,6 +89,7 @@ static int on_quiet(sd_event_source *source, uint64_t usec, void *ctx)
 		log_warn("%u more lines about clients were left out", server->hushed);
 	server->hushed = 0;
 	server->notes = LIMIT_VMCID_NOTES;
+	brk_notes_renew(server->brk);
 	return 0;
 }
 
@@ -290,11 +291,15 @@ static int make_broker(struct server *server)
 	};
 	struct token_key random;
 	struct brk_config config;
+	int r;
 
 	token_key_make(&random);
 	static_assert(sizeof(random) >= sizeof(config.seed), "a key is more than a seed");
 	memcpy(config.seed, &random, sizeof(config.seed));
-	return brk_new(&config, &ports, &server->brk);
+	r = brk_new(&config, &ports, &server->brk);
+	if (!r)
+		brk_limit(server->brk, &server->conf->limits);
+	return r;
 }
 
 static int make_users(struct server *server)

@@ -234,6 +234,51 @@ def test_trusted_users(server, directory, needs_root):
         assert got == status
 
 
+def test_quotas(server, directory):
+    """Lowered by the configuration, at their edges."""
+    conf = directory / "vmcid.conf"
+    conf.write_text('quota.connections = "4"\nquota.contexts = "2"\nquota.names = "1"\nquota.endpoints = "2"\n')
+    vmcid = server("--config", conf)
+    host = vmcid.connect()
+    endpoints = [Endpoint(host) for _ in range(2)]
+    with pytest.raises(Refused) as refused:
+        Endpoint(host)
+    assert refused.value.status == NO_RESOURCES
+    assert endpoints[0].destroy() == 0
+    Endpoint(host)
+    Name(host, b"one", (HOST, 5))
+    with pytest.raises(Refused) as refused:
+        Name(host, b"two", (HOST, 6))
+    assert refused.value.status == NO_RESOURCES
+    clients = [vmcid.connect(INVALID) for _ in range(2)]
+    third = Client(vmcid.path, None)
+    with pytest.raises(Refused) as refused:
+        third.hello(INVALID)
+    assert refused.value.status == NO_RESOURCES
+    with pytest.raises((Ended, OSError)):
+        Client(vmcid.path)
+    vmcid.wait_for("turned away: too many connections of this user")
+    for client in (host, third, *clients):
+        client.close()
+
+
+def test_trusted_names(server, directory, needs_root):
+    """SDK reference, 6.3: the host's switch of 2009."""
+    conf = directory / "vmcid.conf"
+    conf.write_text('socket.mode = "0666"\ndiscovery.trustedOnly = "TRUE"\n')
+    vmcid = server("--config", conf)
+    trusted = vmcid.connect()
+    name = Name(trusted, b"mine", (HOST, 5))
+    with as_user(4242):
+        client = Client(vmcid.path)
+    with pytest.raises(Refused) as refused:
+        Name(client, b"not mine", (HOST, 6))
+    assert refused.value.status == NO_ACCESS
+    assert client.lookup(b"mine") == name.handle
+    for each in client, trusted:
+        each.close()
+
+
 # --- The end -------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("number", (signal.SIGTERM, signal.SIGINT))

@@ -48,7 +48,8 @@ static void test_default(void **state)
 	assert_int_equal(conf.vm_group, (gid_t)-1);
 	assert_int_equal(conf.n_trusted, 0);
 	assert_string_equal(conf.program, "");
-	assert_false(conf.trusted_only);
+	assert_false(conf.limits.trusted_names);
+	assert_int_equal(conf.limits.names, LIMIT_BRK_NAMES);
 }
 
 static void test_all(void **state)
@@ -68,8 +69,35 @@ static void test_all(void **state)
 	assert_int_equal(conf.trusted[2], 1001);
 	assert_int_equal(conf.trusted[3], 0);
 	assert_string_equal(conf.program, "/opt/vmci-device");
-	assert_true(conf.trusted_only);
+	assert_true(conf.limits.trusted_names);
 	assert_int_equal(good("trusted.users = \"\"").n_trusted, 0);
+}
+
+static void test_quotas(void **state)
+{
+	struct conf conf = good("quota.connections = 1\nquota.contexts = 2\nquota.objects = 3\nquota.endpoints = 4\n"
+				"quota.doorbells = 5\nquota.queuePairs = 6\nquota.regions = 7\nquota.groups = 8\n"
+				"quota.names = 9\nquota.regionBytes = 10M\n");
+
+	(void)state;
+	assert_int_equal(conf.limits.clients, 1);
+	assert_int_equal(conf.limits.contexts, 2);
+	assert_int_equal(conf.limits.resources, 3);
+	assert_int_equal(conf.limits.endpoints, 4);
+	assert_int_equal(conf.limits.doorbells, 5);
+	assert_int_equal(conf.limits.pairs, 6);
+	assert_int_equal(conf.limits.regions, 7);
+	assert_int_equal(conf.limits.groups, 8);
+	assert_int_equal(conf.limits.names, 9);
+	assert_int_equal(conf.limits.region_bytes, 10 << 20);
+	assert_int_equal(good("quota.names = 64").limits.names, 64);
+	assert_int_equal(good("quota.names = 0").limits.names, 0);
+	assert_int_equal(good("quota.regionBytes = 4G").limits.region_bytes, 4ull << 30);
+	/* They may be lowered only. */
+	bad("quota.names = 65", "line 1: quota.names: not a number, or more");
+	bad("quota.regionBytes = 5G", "not a size, or more");
+	bad("quota.names = many", "not a number");
+	bad("quota.events = 1", "not known here");
 }
 
 static void test_bad(void **state)
@@ -148,6 +176,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_default),
 		cmocka_unit_test(test_all),
+		cmocka_unit_test(test_quotas),
 		cmocka_unit_test(test_bad),
 		cmocka_unit_test(test_file),
 	};
