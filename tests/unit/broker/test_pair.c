@@ -101,7 +101,7 @@ static void test_nobody_came(void **state)
 {
 	struct rig *rig = *state;
 	struct brk_client *a = rig_join(rig, 5, 2);
-	struct thing *pair;
+	struct thing *pair = NULL;
 	struct vmci_handle h;
 
 	assert_int_equal(create(rig, a, &usual, &pair, &h), 4);
