@@ -879,6 +879,30 @@ static void test_destroy_waits(void **state)
 	assert_false(fake.endpoints[0].is_open);
 }
 
+/*
+ * Who waits is woken, and does not find out by himself, when he looks again after a second. A machine that stands still
+ * for a second is no reason to fail, five times in a row are.
+ */
+static void test_destroy_wakes_at_once(void **state)
+{
+	struct call call;
+	pthread_t thread;
+	bool looked = true;
+
+	(void)state;
+	for (int i = 0; i < 5 && looked; i++) {
+		call.handle = endpoint();
+		fake.in_recv = 0;
+		thread = start(receive, &call);
+		until_inside(&fake.in_recv, 1);
+		assert_int_equal(VMCIDatagram_DestroyHnd(call.handle), VMCI_SUCCESS);
+		join(thread);
+		assert_int_equal(call.result, VMCI_ERROR_NO_HANDLE);
+		looked = fake.in_recv > 1;
+	}
+	assert_false(looked);
+}
+
 static void test_lost_endpoint(void **state)
 {
 	struct call call = { .handle = endpoint() };
@@ -1228,6 +1252,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_datagram_arguments, setup_member, teardown),
 		cmocka_unit_test_setup_teardown(test_receive_blocks, setup_member, teardown),
 		cmocka_unit_test_setup_teardown(test_destroy_wakes, setup_member, teardown),
+		cmocka_unit_test_setup_teardown(test_destroy_wakes_at_once, setup_member, teardown),
 		cmocka_unit_test_setup_teardown(test_destroy_waits, setup_member, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_endpoint, setup_member, teardown),
 		cmocka_unit_test_setup_teardown(test_stress, setup, teardown),
