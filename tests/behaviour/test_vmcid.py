@@ -4,6 +4,8 @@
 import contextlib
 import os
 import pathlib
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -455,6 +457,36 @@ def test_journal(server):
     vmcid = server(env={"JOURNAL_STREAM": "1:2"})
     vmcid.connect().close()
     vmcid.wait_for("<6>listening at")
+
+
+CONTRIB = pathlib.Path(__file__).resolve().parents[2] / "contrib"
+
+
+def test_units(directory):
+    """What systemd says of our units, with the program where it is built."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("no systemd-analyze here")
+    for name in "vmcid.service", "vmcid.socket":
+        text = (CONTRIB / "systemd" / name).read_text()
+        (directory / name).write_text(text.replace("/usr/sbin/vmcid", str(PROGRAM)))
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no",
+                           directory / "vmcid.service", directory / "vmcid.socket"],
+                          capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    # The way in which devices survive a restart.
+    text = (CONTRIB / "systemd" / "vmcid.service").read_text()
+    for line in "KillMode=process", "RuntimeDirectoryPreserve=yes", "Type=notify":
+        assert f"\n{line}\n" in text
+
+
+def test_example_configuration(server, directory):
+    """Each of its lines is one that vmcid understands."""
+    text = (CONTRIB / "vmcid.conf").read_text()
+    lines = re.findall(r'^# (\S+ = ".*")$', text, re.MULTILINE)
+    assert len(lines) > 5
+    conf = directory / "vmcid.conf"
+    conf.write_text("\n".join(re.sub(r'group = ".*"', 'group = "0"', line) for line in lines))
+    server("--config", conf).connect().close()
 
 
 # --- Embedded ------------------------------------------------------------------------------------------------
