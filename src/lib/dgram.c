@@ -145,11 +145,7 @@ int vmci_dgram_open(struct vmci *vmci, uint32_t rid, struct vmci_dgram **ret_dgr
 	dgram->object.ops = &dgram_ops;
 	dgram->fd = dgram->sink = -1;
 	atomic_init(&dgram->is_lost, false);
-	r = lib_gate_init(&dgram->gate);
-	if (r) {
-		free(dgram);
-		return lib_where(r, "vmci_dgram_open");
-	}
+	lib_gate_init(&dgram->gate);
 	pthread_mutex_init(&dgram->recv_lock, NULL);
 	r = guest ? create_in_guest(dgram, guest, rid) : create(dgram, rid);
 	if (r) {

@@ -104,12 +104,7 @@ int vmci_doorbell_open(struct vmci *vmci, uint32_t rid, struct vmci_doorbell **r
 		free(doorbell);
 		return r;
 	}
-	r = lib_gate_init(&doorbell->gate);
-	if (r) {
-		fd_close(&doorbell->fd);
-		free(doorbell);
-		return lib_where(r, "vmci_doorbell_open");
-	}
+	lib_gate_init(&doorbell->gate);
 	request.fd[0] = doorbell->fd;
 	lib_add(vmci, &doorbell->object);
 	r = lib_call(vmci, &request, true, take_created, doorbell);

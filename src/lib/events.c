@@ -129,12 +129,7 @@ int vmci_events_open(struct vmci *vmci, struct vmci_events **ret_events)
 	events->object.ops = &events_ops;
 	events->fd = events->sink = -1;
 	atomic_init(&events->is_broken, false);
-	r = lib_gate_init(&events->gate);
-	if (r) {
-		free(events);
-		lib_release_events(vmci);
-		return lib_where(r, "vmci_events_open");
-	}
+	lib_gate_init(&events->gate);
 	pthread_mutex_init(&events->lock, NULL);
 	r = subscribe(events);
 	if (r) {

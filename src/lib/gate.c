@@ -68,16 +68,11 @@ bool lib_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, struct lib_deadl
 	return pthread_cond_timedwait(cond, lock, &ts) != ETIMEDOUT;
 }
 
-int lib_gate_init(struct lib_gate *gate)
+void lib_gate_init(struct lib_gate *gate)
 {
-	int wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-
-	if (wake < 0)
-		return lib_fail(VMCI_ERROR_NO_RESOURCES, "eventfd: %s", strerror(errno));
-	*gate = (struct lib_gate){ .wake = wake };
+	*gate = (struct lib_gate){ .wake = -1 };
 	pthread_mutex_init(&gate->lock, NULL);
 	pthread_cond_init(&gate->idle, NULL);
-	return 0;
 }
 
 void lib_gate_done(struct lib_gate *gate, bool forked)
@@ -110,9 +105,21 @@ void lib_gate_leave(struct lib_gate *gate)
 	pthread_mutex_unlock(&gate->lock);
 }
 
+/**
+ * wake() - the lock is held
+ */
+static void wake(struct lib_gate *gate)
+{
+	gate->is_woken = true;
+	if (gate->wake >= 0)
+		eventfd_write(gate->wake, 1);
+}
+
 void lib_gate_wake(struct lib_gate *gate)
 {
-	eventfd_write(gate->wake, 1);
+	pthread_mutex_lock(&gate->lock);
+	wake(gate);
+	pthread_mutex_unlock(&gate->lock);
 }
 
 void lib_gate_shut(struct lib_gate *gate, bool forked)
@@ -121,19 +128,47 @@ void lib_gate_shut(struct lib_gate *gate, bool forked)
 		return;
 	pthread_mutex_lock(&gate->lock);
 	gate->is_shut = true;
-	lib_gate_wake(gate);
+	wake(gate);
 	while (gate->users)
 		pthread_cond_wait(&gate->idle, &gate->lock);
 	pthread_mutex_unlock(&gate->lock);
 }
 
+static int fail_woken(void)
+{
+	return lib_fail(VMCI_ERROR_NO_HANDLE, "closed by another thread, or lost with the broker");
+}
+
+/**
+ * get_wake() - the eventfd, made if it is not there
+ *
+ * Return: 0; VMCI_ERROR_NO_HANDLE; VMCI_ERROR_NO_RESOURCES
+ */
+static int get_wake(struct lib_gate *gate, int *ret_wake)
+{
+	bool is_woken;
+
+	pthread_mutex_lock(&gate->lock);
+	if (gate->wake < 0)
+		gate->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	is_woken = gate->is_woken;
+	*ret_wake = gate->wake;
+	pthread_mutex_unlock(&gate->lock);
+	if (is_woken)
+		return fail_woken();
+	return *ret_wake < 0 ? lib_fail(VMCI_ERROR_NO_RESOURCES, "eventfd: %s", strerror(errno)) : 0;
+}
+
 int lib_gate_wait(struct lib_gate *gate, int fd, struct lib_deadline deadline)
 {
-	struct pollfd poll_fd[] = {
-		{ .fd = fd, .events = POLLIN },
-		{ .fd = gate->wake, .events = POLLIN },
-	};
+	struct pollfd poll_fd[] = { { .fd = fd, .events = POLLIN }, { .fd = -1, .events = POLLIN } };
+	int r;
 
+	if (deadline.is_zero)
+		return lib_fail(VMCI_ERROR_WOULD_BLOCK, "nothing there");
+	r = get_wake(gate, &poll_fd[1].fd);
+	if (r)
+		return r;
 	for (;;) {
 		int left = lib_left_ms(deadline);
 		int n = poll(poll_fd, 2, left);
@@ -141,11 +176,10 @@ int lib_gate_wait(struct lib_gate *gate, int fd, struct lib_deadline deadline)
 		if (n < 0 && errno != EINTR)
 			return lib_fail(VMCI_ERROR_NO_RESOURCES, "poll: %s", strerror(errno));
 		if (n > 0 && poll_fd[1].revents)
-			return lib_fail(VMCI_ERROR_NO_HANDLE, "closed by another thread, or lost with the broker");
+			return fail_woken();
 		if (n > 0)
 			return 0;
 		if (n == 0 && left == 0)
-			return deadline.is_zero ? lib_fail(VMCI_ERROR_WOULD_BLOCK, "nothing there")
-						: lib_fail(VMCI_ERROR_TIMEOUT, "nothing came in time");
+			return lib_fail(VMCI_ERROR_TIMEOUT, "nothing came in time");
 	}
 }

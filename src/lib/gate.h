@@ -41,18 +41,19 @@ bool lib_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, struct lib_deadl
  * struct lib_gate - see above
  * @users:     threads inside
  * @is_shut:   nobody comes in any more
- * @wake:      an eventfd that is readable when those who wait should leave: the object is closed, or lost
+ * @is_woken:  nobody waits any more: the object is closed, or lost
+ * @wake:      an eventfd that is readable then; made by the first who waits, as many objects are only polled; or -1
  */
 struct lib_gate {
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
 	unsigned users;
 	bool is_shut;
+	bool is_woken;
 	int wake;
 };
 
-/* lib_gate_init() - 0 or VMCI_ERROR_NO_RESOURCES, with vmci_errmsg() */
-int lib_gate_init(struct lib_gate *gate);
+void lib_gate_init(struct lib_gate *gate);
 
 /* lib_gate_done() - nobody is inside; with @forked it may look as if */
 void lib_gate_done(struct lib_gate *gate, bool forked);
@@ -70,7 +71,8 @@ void lib_gate_shut(struct lib_gate *gate, bool forked);
 /**
  * lib_gate_wait() - wait, inside, until @fd is readable
  *
- * Return: 0; VMCI_ERROR_TIMEOUT, VMCI_ERROR_WOULD_BLOCK; VMCI_ERROR_NO_HANDLE: closed or lost. With vmci_errmsg()
+ * Return: 0; VMCI_ERROR_TIMEOUT, VMCI_ERROR_WOULD_BLOCK; VMCI_ERROR_NO_HANDLE: closed or lost; VMCI_ERROR_NO_RESOURCES.
+ * With vmci_errmsg()
  */
 int lib_gate_wait(struct lib_gate *gate, int fd, struct lib_deadline deadline);
 
