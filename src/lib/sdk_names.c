@@ -63,10 +63,14 @@ void sdk_forget_names(struct vmci *vmci, const struct vmci_handle *handle)
 {
 	struct vmci_handle now;
 	struct name *name;
+	int result = VMCI_SUCCESS;
 
 	while ((name = take(NULL, handle))) {
+		/* who has waited for the broker in vain does not do so again */
+		if (result != VMCI_ERROR_UNAVAILABLE)
+			result = vmci_name_lookup(vmci, name->text, 0, &now);
 		/* somebody of the same context may have taken it back, and given it to something else */
-		if (vmci_name_lookup(vmci, name->text, 0, &now) >= 0 && VMCI_HANDLE_EQUAL(now, name->handle))
+		if (result >= 0 && VMCI_HANDLE_EQUAL(now, name->handle))
 			vmci_name_unregister(vmci, name->text);
 		free(name);
 	}

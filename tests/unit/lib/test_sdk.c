@@ -87,6 +87,7 @@ static struct fake {
 		struct vmci_handle handle;
 	} names[NAMES_MAX];
 	unsigned unregistered;
+	bool no_broker;		/* names: nobody is there */
 	unsigned groups, groups_destroyed;
 	struct vmci_handle resource, client;
 	uint32_t allow, deny;
@@ -443,6 +444,10 @@ int vmci_name_lookup(struct vmci *vmci, const char *name, int timeout_ms, struct
 	pthread_mutex_lock(&fake.lock);
 	fake.in_lookup++;
 	pthread_cond_broadcast(&fake.changed);
+	if (fake.no_broker) {
+		pthread_mutex_unlock(&fake.lock);
+		return VMCI_ERROR_UNAVAILABLE;
+	}
 	i = name_of(name);
 	if (i >= 0)
 		*ret_handle = fake.names[i].handle;
@@ -1190,6 +1195,21 @@ static void test_names(void **state)
 	assert_int_equal(VMCIDs_Lookup("other", &found), VMCI_SUCCESS);
 }
 
+/* Each call that needs a broker waits for one: one is enough. */
+static void test_names_without_broker(void **state)
+{
+	VMCIHandle h = endpoint();
+
+	(void)state;
+	assert_int_equal(VMCIDs_Register("a", h), VMCI_SUCCESS);
+	assert_int_equal(VMCIDs_Register("b", h), VMCI_SUCCESS);
+	assert_int_equal(VMCIDs_Register("c", h), VMCI_SUCCESS);
+	fake.no_broker = true;
+	assert_int_equal(VMCIDatagram_DestroyHnd(h), VMCI_SUCCESS);
+	assert_int_equal(fake.in_lookup, 1);
+	assert_int_equal(fake.unregistered, 0);
+}
+
 /* ----- fork */
 
 /* What a child does while other threads of its parent are inside. Return: an exit status */
@@ -1262,6 +1282,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_rights, setup_member, teardown),
 		cmocka_unit_test_setup_teardown(test_groups, setup_member, teardown),
 		cmocka_unit_test_setup_teardown(test_names, setup_member, teardown),
+		cmocka_unit_test_setup_teardown(test_names_without_broker, setup_member, teardown),
 		cmocka_unit_test_setup_teardown(test_fork, setup_member, teardown),
 	};
 
