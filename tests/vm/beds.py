@@ -3,6 +3,7 @@
 
 import pytest
 from testbed import KERNELS, Bed, FabricBed
+from testbed.process import BUILD
 
 BEDS = [(kernel, path) for kernel in KERNELS for path in ("mmio", "classic")]
 BEDS.append(("6.12", "legacy"))     # the handshake and notifications of before 2009
@@ -48,6 +49,10 @@ MACHINES = {
 }
 
 
+# In /lib of all of them.
+SAMPLE = BUILD / "samples/datagramApp-static"
+
+
 class FabricHolder:
     """One fabric for all tests; another one when a test has destroyed it."""
 
@@ -58,7 +63,8 @@ class FabricHolder:
         if self.bed and not self.bed.is_alive:
             self.close()
         if not self.bed:
-            self.bed = FabricBed(MACHINES)
+            self.bed = FabricBed({name: (*rest, {**options, "files": (SAMPLE,)})
+                                  for name, (*rest, options) in MACHINES.items()})
         return self.bed
 
     def close(self):
