@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/memfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -190,6 +191,29 @@ static void test_foreign_memory_is_checked(void **state)
 	refuse(sockets[0], -EBADMSG);
 	close(sockets[1]);
 	assert_int_equal(rig_count_fds(), fds);
+}
+
+/* Its size and seals can be right, but touching it is SIGBUS when the machine runs out of huge pages. */
+static void test_huge_pages_are_refused(void **state)
+{
+	const off_t size = 2 << 20;
+	struct ring *ring = NULL;
+	int memory, life[2];
+
+	(void)state;
+	memory = memfd_create("huge", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB | MFD_HUGE_2MB);
+	if (memory < 0 || ftruncate(memory, size) || fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)) {
+		print_message("no huge pages of 2 MiB in this kernel: %s\n", strerror(errno));
+		if (memory >= 0)
+			close(memory);
+		skip();
+	}
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, life), 0);
+	assert_int_equal(ring_map(memory, life[0], CID, (uint64_t)size - 12288, 4096, &ring), -EBADMSG);
+	assert_null(ring);
+	close(life[0]);
+	close(life[1]);
+	close(memory);
 }
 
 static void test_foreign_life_is_checked(void **state)
@@ -973,6 +997,7 @@ int main(void)
 		cmocka_unit_test(test_s7_1_layout),
 		cmocka_unit_test(test_memory_is_sealed_and_exact),
 		cmocka_unit_test(test_foreign_memory_is_checked),
+		cmocka_unit_test(test_huge_pages_are_refused),
 		cmocka_unit_test(test_foreign_life_is_checked),
 		cmocka_unit_test(test_a_ring_holds_one_byte_less),
 		cmocka_unit_test(test_bytes_come_in_order_round_the_end),

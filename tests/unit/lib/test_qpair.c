@@ -624,12 +624,12 @@ static pthread_t started(void *(*run)(void *), void *arg)
 }
 
 /* Waits until the reader of @bed->creator has asked its peer for a wake-up. */
-static void until_it_sleeps(struct bed *bed, uint64_t offset)
+static void until_it_sleeps(struct bed *bed, uint64_t offset, unsigned then_usec)
 {
 	for (int i = 0; i < LIMIT_MS && !get_le32(bed->raw + offset); i++)
 		usleep(1000);
 	assert_int_not_equal(get_le32(bed->raw + offset), 0);
-	usleep(20000);
+	usleep(then_usec);
 }
 
 static void test_polling_beside_a_thread_that_sleeps(void **state)
@@ -644,13 +644,48 @@ static void test_polling_beside_a_thread_that_sleeps(void **state)
 	vmci_qpair_set_spin(bed->creator, 0);
 	assert_int_equal(vmci_qpair_write(bed->creator, buf, 100, 0), 99);
 	reader = started(read_one, bed->creator);
-	until_it_sleeps(bed, RING_WANT_IN_OFFSET);
+	until_it_sleeps(bed, RING_WANT_IN_OFFSET, 20000);
 	assert_int_equal(vmci_qpair_arm(bed->creator, VMCI_QPAIR_OUT), 0);
 	assert_int_equal(vmci_qpair_read(bed->attacher, buf, 1, 0), 1);
+	usleep(50000);	/* the thread takes the wake-up, and sleeps again */
 	assert_true(is_readable(fd, LIMIT_MS));
 	assert_int_equal(vmci_qpair_arm(bed->creator, VMCI_QPAIR_OUT), VMCI_QPAIR_OUT);
 	assert_int_equal(vmci_qpair_write(bed->attacher, "x", 1, 0), 1);
 	assert_int_equal(joined(reader), 1);
+}
+
+static _Atomic unsigned reads;
+
+static void *read_many(void *arg)
+{
+	char byte;
+
+	while (vmci_qpair_read(arg, &byte, 1, -1) == 1)
+		reads++;
+	return NULL;
+}
+
+/* Who looks whether the peer is there must not take away what wakes a thread that sleeps without a limit. */
+static void test_a_look_takes_no_wakeup_away(void **state)
+{
+	struct bed *bed = *state;
+	pthread_t reader;
+
+	pair_open(bed, 100, 100);
+	vmci_qpair_set_spin(bed->creator, 0);
+	reads = 0;
+	reader = started(read_many, bed->creator);
+	for (unsigned i = 1; i <= 300; i++) {
+		until_it_sleeps(bed, RING_WANT_IN_OFFSET, 0);
+		assert_int_equal(vmci_qpair_write(bed->attacher, "x", 1, 0), 1);
+		for (int looks = 0; looks < 3; looks++)
+			assert_int_equal(vmci_qpair_state(bed->creator, NULL), VMCI_QPAIR_ATTACHED);
+		for (int ms = 0; ms < LIMIT_MS && reads < i; ms += reads < i)
+			usleep(reads < i ? 100 : 0);
+		assert_int_equal(reads, i);
+	}
+	bed->attacher = vmci_qpair_close(bed->attacher);
+	assert_int_equal(joined(reader), 0);
 }
 
 static void test_two_sleepers_of_one_end(void **state)
@@ -666,9 +701,9 @@ static void test_two_sleepers_of_one_end(void **state)
 
 		vmci_qpair_write(bed->creator, buf, 100, 0);
 		reader = started(reader_first ? read_one : write_one, bed->creator);
-		until_it_sleeps(bed, reader_first ? RING_WANT_IN_OFFSET : RING_WANT_OUT_OFFSET);
+		until_it_sleeps(bed, reader_first ? RING_WANT_IN_OFFSET : RING_WANT_OUT_OFFSET, 20000);
 		writer = started(reader_first ? write_one : read_one, bed->creator);
-		until_it_sleeps(bed, reader_first ? RING_WANT_OUT_OFFSET : RING_WANT_IN_OFFSET);
+		until_it_sleeps(bed, reader_first ? RING_WANT_OUT_OFFSET : RING_WANT_IN_OFFSET, 20000);
 		if (read_first) {
 			assert_int_equal(vmci_qpair_read(bed->attacher, buf, 1, 0), 1);
 			assert_int_equal(joined(reader_first ? writer : reader), 1);
@@ -693,9 +728,9 @@ static void test_two_sleepers_hear_that_the_peer_has_left(void **state)
 	vmci_qpair_set_spin(bed->creator, 0);
 	vmci_qpair_write(bed->creator, buf, 100, 0);
 	reader = started(read_one, bed->creator);
-	until_it_sleeps(bed, RING_WANT_IN_OFFSET);
+	until_it_sleeps(bed, RING_WANT_IN_OFFSET, 20000);
 	writer = started(write_one, bed->creator);
-	until_it_sleeps(bed, RING_WANT_OUT_OFFSET);
+	until_it_sleeps(bed, RING_WANT_OUT_OFFSET, 20000);
 	assert_int_equal(vmci_qpair_state(bed->creator, NULL), VMCI_QPAIR_ATTACHED);	/* does not wait for them */
 	bed->attacher = vmci_qpair_close(bed->attacher);
 	assert_int_equal(joined(reader), VMCI_ERROR_QUEUEPAIR_NOTATTACHED);
@@ -712,7 +747,7 @@ static void test_timeout_of_the_second_sleeper(void **state)
 	vmci_qpair_set_spin(bed->creator, 0);
 	vmci_qpair_write(bed->creator, buf, 100, 0);
 	reader = started(read_one, bed->creator);
-	until_it_sleeps(bed, RING_WANT_IN_OFFSET);
+	until_it_sleeps(bed, RING_WANT_IN_OFFSET, 20000);
 	assert_int_equal(vmci_qpair_write(bed->creator, buf, 1, 20), VMCI_ERROR_TIMEOUT);
 	assert_int_equal(vmci_qpair_write(bed->attacher, "x", 1, 0), 1);
 	assert_int_equal(joined(reader), 1);
@@ -821,7 +856,7 @@ static void test_a_creator_that_makes_our_socket_non_blocking(void **state)
 	vmci_qpair_set_spin(bed->attacher, 0);
 	assert_int_equal(vmci_qpair_wait(bed->attacher, VMCI_QPAIR_IN, 20), VMCI_ERROR_TIMEOUT);
 	reader = started(read_one, bed->attacher);
-	until_it_sleeps(bed, 8192 + RING_WANT_IN_OFFSET);
+	until_it_sleeps(bed, 8192 + RING_WANT_IN_OFFSET, 20000);
 	assert_int_equal(vmci_qpair_write(bed->creator, "x", 1, 0), 1);
 	assert_int_equal(joined(reader), 1);
 	close(copy);
@@ -1106,6 +1141,7 @@ int main(void)
 		TEST(polling),
 		TEST(polling_for_the_attacher),
 		TEST(polling_beside_a_thread_that_sleeps),
+		TEST(a_look_takes_no_wakeup_away),
 		TEST(two_sleepers_of_one_end),
 		TEST(two_sleepers_hear_that_the_peer_has_left),
 		TEST(timeout_of_the_second_sleeper),
