@@ -62,6 +62,13 @@ def table(results):
     return "\n".join(text)
 
 
+def reach(figures):
+    """What an error bar shows: all figures; of many, the middle half."""
+    figures = sorted(figures)
+    cut = len(figures) // 4 if len(figures) >= 8 else 0
+    return figures[cut], figures[-1 - cut]
+
+
 def bars(axes, title, results):
     """Horizontal bars of the transports, a group for each row; the first row on top."""
     row = results[0].row
@@ -72,11 +79,11 @@ def bars(axes, title, results):
         for i, way in enumerate(ways):
             thick = min(0.27, 0.9 / len(ways))
             middle = at + (i - (len(ways) - 1) / 2) * thick
-            figure, all_of = result.medians[way], result.figures[way]
+            figure, (low, high) = result.medians[way], reach(result.figures[way])
             axes.barh(middle, figure, 0.93 * thick, color=COLOURS[way],
-                      xerr=[[figure - min(all_of)], [max(all_of) - figure]],
+                      xerr=[[figure - low], [high - figure]],
                       error_kw={"elinewidth": 0.8})
-            axes.text(max(all_of), middle, f" {short(figure)}", va="center", fontsize=7)
+            axes.text(high, middle, f" {short(figure)}", va="center", fontsize=7)
     axes.set_yticks(range(len(results)))
     axes.set_yticklabels([result.row.name for result in results], fontsize=8)
     axes.set_ylim(len(results) - 0.5, -0.5)
