@@ -440,7 +440,7 @@ def test_queue_pair(place, server_option, client_option):
 def test_queue_pair_over_restarts(vmcid, place):
     """Broker killed in the middle: no byte is lost."""
     server, _ = place.serve("qpairApp", "-s")
-    client = place.start("qpairApp", "-c", "-m", "512")
+    client = place.start("qpairApp", "-c", "-m", "1024")
     until("some bytes to go", lambda: is_mapped(client.pid))
     vmcid.restart()
     assert client.is_running(), client.text()
@@ -480,7 +480,8 @@ def test_queue_pair_of_a_liar(place, host, tail, message):
     # what we produce comes first: a page with the tail at 8, then the ring
     pair.map[PAGE:PAGE + 100] = b"\xee" * 100
     pair.map[8:16] = struct.pack("<Q", tail)
-    pair.ring()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        pair.ring()         # it may have looked by itself, and left
     assert client.wait() == 1
     assert f"queue pair: {message}" in client.text()
     name.unregister()
