@@ -152,16 +152,6 @@ static int own_membership(void)
 static void child_opens_its_own(void **state)
 {
 	(void)state;
-	/* A child of a threaded program with a sanitizer's threads in it cannot make threads. */
-#if defined(__SANITIZE_THREAD__)
-	print_message("skipped: no threads after fork with this sanitizer\n");
-	skip();
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-	print_message("skipped: no threads after fork with this sanitizer\n");
-	skip();
-#endif
-#endif
 	run_child(own_membership);
 	assert_int_equal(vmci_dgram_send(dgram, vmci_dgram_handle(dgram), "x", 1), 1);
 }
