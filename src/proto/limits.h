@@ -166,6 +166,9 @@
 /* Other contexts whose end is of interest to a guest: those that it has dealt with, the first so many. */
 #define LIMIT_WATCHES 256u
 
+/* Requests of a guest to register names whose answers are awaited: as many as it may have names. */
+#define LIMIT_NAMES_ASKED 64u
+
 /* Doorbells of others that a guest rings: each is a descriptor; the one that was rung longest ago makes room. */
 #define LIMIT_BELLS_OUT 256u
 

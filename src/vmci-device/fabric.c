@@ -12,7 +12,7 @@
  *	vmcid -> us		its questions are answered from the event loop, or while we wait in a call of our
  *				own: two devices whose guests want something of each other at the same moment would
  *				wait for each other otherwise.
- *	requests that can wait	(watches, queue pairs that were left, and those that a new vmcid must know of) are
+ *	requests that can wait	(watches, queue pairs that were left, pairs and names that a new vmcid must know of) are
  *				made in fabric_run(), a few at a time.
  *
  * Membership, seen from here:
@@ -46,6 +46,7 @@
 #include "fabric/client.h"
 #include "listener.h"
 #include "mail.h"
+#include "name.h"
 #include "proto/dg.h"
 #include "proto/event.h"
 #include "proto/limits.h"
@@ -88,6 +89,7 @@ struct fabric {
 	unsigned n_watches;
 	unsigned n_untold;
 	struct watch watches[LIMIT_WATCHES];
+	struct names names;
 	sd_event_source *datagram_io;
 	sd_event_source *event_io;
 	struct mail datagrams;
@@ -206,6 +208,8 @@ static bool deliver(struct fabric *f, const uint8_t *dg, size_t size)
 {
 	struct dg_header h = dg_parse(dg);
 
+	if (h.src.context == VMCI_CID_WELL_KNOWN && h.src.resource == VMCI_RID_DISCOVERY)
+		names_answer(&f->names, h.dst.resource, dg + VMCI_DG_HEADER_SIZE, size - VMCI_DG_HEADER_SIZE);
 	if (!f->dev || !is_welcome(&h))
 		return true;
 	bridges_cross(f->bridges, h.src.context);
@@ -409,6 +413,7 @@ static int join(struct fabric *f, int fd)
 	f->stalled = false;
 	/* A new vmcid knows nothing of these. */
 	bridges_hold_all(f->bridges);
+	names_tell_all(&f->names);
 	for (unsigned i = 0; i < f->n_watches; i++)
 		f->watches[i].is_told = false;
 	f->n_untold = f->n_watches;
@@ -453,6 +458,8 @@ int32_t fabric_datagram(struct fabric *f, const uint8_t *dg, size_t size)
 		return code_of(f, r);
 	if (reply.status < 0)
 		return reply.status;
+	if (h.dst.context == VMCI_CID_WELL_KNOWN && h.dst.resource == VMCI_RID_DISCOVERY)
+		names_ask(&f->names, h.src.resource, dg + VMCI_DG_HEADER_SIZE, size - VMCI_DG_HEADER_SIZE);
 	watch_context(f, h.dst.context);
 	return (int32_t)size;
 }
@@ -605,17 +612,12 @@ void fabric_set_dev(struct fabric *f, struct dev *dev)
 	f->roomy = true;
 }
 
-bool fabric_run(struct fabric *f)
+static void tell_holds(struct fabric *f, unsigned *budget)
 {
-	unsigned budget = LIMIT_FABRIC_TURN;
 	struct bridge_hold hold;
 	struct fab_msg reply;
 
-	if (f->client && !fab_client_is_alive(f->client))
-		listen_to_vmcid(f);
-	if (f->roomy)
-		carry_on(f);
-	while (budget && f->client && !f->stalled && bridges_next_hold(f->bridges, &hold)) {
+	while (*budget && f->client && !f->stalled && bridges_next_hold(f->bridges, &hold)) {
 		struct fab_msg request = {
 			.type = FAB_QP_HOLD,
 			.handle = hold.handle,
@@ -624,11 +626,44 @@ bool fabric_run(struct fabric *f)
 			.size1 = hold.consume,
 		};
 
-		budget--;
+		--*budget;
 		if (!ask(f, &request, &reply) && reply.status < 0)
 			log_warn("cid %u: vmcid does not know queue pair %u:%u any more: %d", f->cid,
 				 hold.handle.context, hold.handle.resource, reply.status);
 	}
+}
+
+static void tell_names(struct fabric *f, unsigned *budget)
+{
+	struct fab_msg request = { .type = FAB_NAME, .flags = FAB_F_RESUME }, reply;
+	struct discovery_reply answer;
+	uint8_t buf[DISCOVERY_PAYLOAD_MAX];
+	int32_t code;
+
+	while (*budget && f->client && !f->stalled && (request.len = names_next(&f->names, buf))) {
+		--*budget;
+		request.data = buf;
+		if (ask(f, &request, &reply))
+			return;
+		code = reply.status;
+		if (code >= 0)
+			code = discovery_reply_parse(reply.data, reply.len, &answer) ? VMCI_ERROR_GENERIC : answer.code;
+		if (code < 0)
+			log_warn("cid %u: vmcid does not take a name of the guest any more: %d", f->cid, code);
+		names_told(&f->names, code);
+	}
+}
+
+bool fabric_run(struct fabric *f)
+{
+	unsigned budget = LIMIT_FABRIC_TURN;
+
+	if (f->client && !fab_client_is_alive(f->client))
+		listen_to_vmcid(f);
+	if (f->roomy)
+		carry_on(f);
+	tell_holds(f, &budget);
+	tell_names(f, &budget);
 	tell_left(f, &budget);
 	tell_watches(f, &budget);
 	return bridges_run(f->bridges) || !budget;

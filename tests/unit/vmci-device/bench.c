@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "proto/discovery.h"
 
 static int count_fds(void)
 {
@@ -100,6 +101,12 @@ static struct fab_msg yes(const struct fab_msg *request)
 		reply.flags = FAB_F_DEVICE;
 		memcpy(reply.token, "0123456789abcdef", FAB_TOKEN_SIZE);
 	}
+	if (request->type == FAB_NAME) {
+		static uint8_t buf[DISCOVERY_REPLY_MAX];
+
+		reply.len = discovery_reply_build(buf, &(struct discovery_reply){ .handle = { ~0u, ~0u }, .text = "" });
+		reply.data = buf;
+	}
 	if (request->type == FAB_BELL_OPEN || request->type == FAB_QP_ATTACH)
 		reply.status = VMCI_ERROR_NOT_FOUND;
 	return reply;
@@ -107,7 +114,7 @@ static struct fab_msg yes(const struct fab_msg *request)
 
 static void note(struct bench *b, const struct fab_msg *msg)
 {
-	if (msg->type == FAB_DG_SEND)
+	if (msg->type == FAB_DG_SEND || msg->type == FAB_NAME)
 		memcpy(b->data, msg->data, msg->len);
 	if (b->n_notes == NOTES)
 		abort();

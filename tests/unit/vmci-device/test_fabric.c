@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "proto/discovery.h"
 
 static const struct vmci_handle mine = { CID, 2000 };
 static const struct vmci_handle theirs = { OTHER, 3000 };
@@ -466,6 +467,128 @@ static void test_a_new_vmcid_is_told_everything(void **state)
 	assert_int_equal(send_to(b, theirs, 1), 25);
 }
 
+/* --- Names of the guest ---------------------------------------------------------------------------------------------- */
+
+/* The guest's resource @from asks the discovery service. */
+static void ask_names(struct bench *b, uint32_t from, int32_t action, int32_t id, const char *name)
+{
+	static uint8_t dg[VMCI_DG_HEADER_SIZE + DISCOVERY_PAYLOAD_MAX];
+	const struct discovery_request request = {
+		.action = action, .id = id, .handle = { CID, 4000 }, .name = name, .name_size = strlen(name),
+	};
+	size_t size = discovery_request_build(dg + VMCI_DG_HEADER_SIZE, &request);
+
+	dg_build(dg, handle_make(VMCI_CID_WELL_KNOWN, VMCI_RID_DISCOVERY), handle_make(CID, from), size);
+	assert_true(send_dg(b->rig, dg, VMCI_DG_HEADER_SIZE + size) > 0);
+}
+
+/* And gets this answer, from @src. */
+static void answer_names(struct bench *b, struct vmci_handle src, uint32_t to, int32_t id, int32_t code)
+{
+	uint8_t dg[VMCI_DG_HEADER_SIZE + DISCOVERY_REPLY_MAX];
+	const struct discovery_reply reply = { .id = id, .code = code, .handle = { ~0u, ~0u }, .text = "" };
+	size_t size = discovery_reply_build(dg + VMCI_DG_HEADER_SIZE, &reply);
+
+	dg_build(dg, handle_make(CID, to), src, size);
+	assert_true(send(b->sink[0], dg, VMCI_DG_HEADER_SIZE + size, 0) > 0);
+	turn(b);
+	next_dg(b, NULL);
+}
+
+static const struct vmci_handle discovery = { VMCI_CID_WELL_KNOWN, VMCI_RID_DISCOVERY };
+
+static void test_a_new_vmcid_is_told_the_names(void **state)
+{
+	struct bench *b = *state;
+	struct discovery_request request;
+	struct fab_msg told;
+
+	ask_names(b, 5000, DISCOVERY_REGISTER, 1, "kept");
+	answer_names(b, discovery, 5000, 1, VMCI_SUCCESS);
+	ask_names(b, 5000, DISCOVERY_REGISTER, 2, "taken by others");
+	answer_names(b, discovery, 5000, 2, VMCI_ERROR_ALREADY_EXISTS);
+	ask_names(b, 5000, DISCOVERY_REGISTER, 3, "given up");
+	answer_names(b, discovery, 5000, 3, VMCI_SUCCESS);
+	ask_names(b, 5001, DISCOVERY_UNREGISTER, 3, "given up");
+	answer_names(b, discovery, 5001, 3, VMCI_SUCCESS);
+	ask_names(b, 5000, DISCOVERY_UNREGISTER, 4, "kept");
+	answer_names(b, discovery, 5000, 4, VMCI_ERROR_NO_ACCESS);
+	/* Answers to nobody, of nobody, and to something else. */
+	ask_names(b, 5000, DISCOVERY_REGISTER, 5, "never answered");
+	answer_names(b, discovery, 5001, 5, VMCI_SUCCESS);
+	answer_names(b, discovery, 5000, 6, VMCI_SUCCESS);
+	answer_names(b, theirs, 5000, 5, VMCI_SUCCESS);
+	ask_names(b, 5000, DISCOVERY_LOOKUP, 7, "looked up");
+	answer_names(b, discovery, 5000, 7, VMCI_SUCCESS);
+	assert_int_equal(heard_count(b, FAB_NAME), 0);
+
+	vmcid_stop(b);
+	come_back(b);
+	turn(b);
+	assert_int_equal(heard_count(b, FAB_NAME), 1);
+	told = heard(b, FAB_NAME);
+	assert_int_equal(told.flags, FAB_F_RESUME);
+	assert_int_equal(discovery_request_parse(b->data, told.len, &request), 0);
+	assert_int_equal(request.action, DISCOVERY_REGISTER);
+	assert_true(handle_is_equal(request.handle, handle_make(CID, 4000)));
+	assert_int_equal(request.name_size, 4);
+	assert_memory_equal(request.name, "kept", 4);
+
+	/* One that does not take it any more is not asked again, nor is the next. */
+	vmcid_stop(b);
+	will_say(b, FAB_NAME, VMCI_ERROR_NO_ACCESS);
+	come_back(b);
+	turn(b);
+	heard(b, FAB_NAME);
+	vmcid_stop(b);
+	come_back(b);
+	turn(b);
+	assert_int_equal(heard_count(b, FAB_NAME), 0);
+}
+
+static void test_names_and_their_requests_are_bounded(void **state)
+{
+	struct bench *b = *state;
+	char name[8];
+
+	/* The first of them are forgotten, so their answers mean nothing. */
+	for (unsigned i = 0; i < LIMIT_NAMES_ASKED + 10; i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		ask_names(b, 5000, DISCOVERY_REGISTER, (int32_t)i, name);
+		heard(b, FAB_DG_SEND);
+	}
+	for (int32_t i = 0; i < (int32_t)LIMIT_NAMES_ASKED + 10; i++)
+		answer_names(b, discovery, 5000, i, VMCI_SUCCESS);
+	/* More than vmcid allows: a vmcid that says yes nonetheless does no harm. */
+	for (unsigned i = 100; i < 120; i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		ask_names(b, 5000, DISCOVERY_REGISTER, (int32_t)i, name);
+		answer_names(b, discovery, 5000, (int32_t)i, VMCI_SUCCESS);
+	}
+	vmcid_stop(b);
+	come_back(b);
+	turn(b);
+	assert_int_equal(heard_count(b, FAB_NAME), LIMIT_BRK_NAMES);
+}
+
+static void test_odd_requests_for_names(void **state)
+{
+	struct bench *b = *state;
+	uint8_t dg[600];
+
+	for (size_t size = 0; size < 500; size += 7) {
+		memset(dg, 0xff, sizeof(dg));
+		dg_build(dg, discovery, handle_make(CID, 5000), size);
+		put_le32(dg + VMCI_DG_HEADER_SIZE, DISCOVERY_REGISTER);
+		assert_true(send_dg(b->rig, dg, VMCI_DG_HEADER_SIZE + size) > 0);
+		heard(b, FAB_DG_SEND);
+		dg_build(dg, handle_make(CID, 5000), discovery, size);
+		assert_true(send(b->sink[0], dg, VMCI_DG_HEADER_SIZE + size, 0) > 0);
+		turn(b);
+		next_dg(b, NULL);
+	}
+}
+
 static void test_a_new_vmcid_before_the_end_of_the_old_was_seen(void **state)
 {
 	struct bench *b = *state;
@@ -626,6 +749,9 @@ int main(void)
 		T(test_watches_are_bounded),
 		T(test_questions_without_a_vm),
 		R(test_a_new_vmcid_is_told_everything),
+		R(test_a_new_vmcid_is_told_the_names),
+		R(test_names_and_their_requests_are_bounded),
+		T(test_odd_requests_for_names),
 		R(test_a_new_vmcid_before_the_end_of_the_old_was_seen),
 		R(test_a_second_vmcid_is_turned_away),
 		R(test_a_new_vmcid_that_refuses),
