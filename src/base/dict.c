@@ -59,7 +59,10 @@ static const char *skip_space(const char *p, const char *end)
 	return p;
 }
 
-/* Each line becomes at most as many bytes as it has, and two NULs: dict->text, as long as all of that, never overflows. */
+/*
+ * Each line becomes at most as many bytes as it has, and two NULs: dict->text, as long as all of that, never
+ * overflows.
+ */
 static void put(struct dict *dict, char c)
 {
 	dict->text[dict->used++] = c;

@@ -4,10 +4,10 @@
  *
  *	key = "value"		# comment
  *
- * Keys are compared without regard to case. A value may stand without quotes, and then ends at white space. Inside quotes
- * |22 is the byte 0x22 (a quote), |7C a bar, and so on. Lines are empty, comments (#), or one assignment; they end with
- * LF or CR LF. A key that is assigned twice is an error, as it is for VMware. The text is UTF-8 or anything else without
- * NUL bytes.
+ * Keys are compared without regard to case. A value may stand without quotes, and then ends at white space. Inside
+ * quotes |22 is the byte 0x22 (a quote), |7C a bar, and so on. Lines are empty, comments (#), or one assignment;
+ * they end with LF or CR LF. A key that is assigned twice is an error, as it is for VMware. The text is UTF-8 or
+ * anything else without NUL bytes.
  */
 #ifndef BASE_DICT_H
 #define BASE_DICT_H
@@ -59,7 +59,8 @@ unsigned dict_line_of(const struct dict *dict, const char *key);
 /**
  * dict_get_bool() - a truth value: TRUE, YES, ON, 1 or FALSE, NO, OFF, 0, in any case
  *
- * Return: 0; -ENOENT: no such key; -EINVAL: something else. *@ret is written on success only: give it the default before.
+ * Return: 0; -ENOENT: no such key; -EINVAL: something else. *@ret is written on success only: give it the default
+ * before.
  */
 int dict_get_bool(const struct dict *dict, const char *key, bool *ret);
 

@@ -189,8 +189,8 @@ int conf_parse(const char *text, size_t len, struct conf *conf, char ret_reason[
 	for (size_t i = 0; i < dict_count(dict) && !odd; i++) {
 		odd = parse_entry(dict, i, conf);
 		if (odd)
-			snprintf(ret_reason, CONF_REASON_SIZE, "line %u: %.80s: %s", dict_line(dict, i), dict_key(dict, i),
-				 odd);
+			snprintf(ret_reason, CONF_REASON_SIZE, "line %u: %.80s: %s", dict_line(dict, i),
+				 dict_key(dict, i), odd);
 	}
 	dict_free(dict);
 	return odd ? -EBADMSG : 0;

@@ -39,8 +39,8 @@ struct conf conf_default(void);
  * conf_parse() - a file's text, over what is in @conf already
  * @ret_reason: on -EBADMSG: "line 3: socket.mode: ..."
  *
- * Names of users and groups are looked up. A key that is not known is an error: it might have been meant to protect something.
- * Return: 0; -EBADMSG; -ENOMEM
+ * Names of users and groups are looked up. A key that is not known is an error: it might have been meant to protect
+ * something. Return: 0; -EBADMSG; -ENOMEM
  */
 int conf_parse(const char *text, size_t len, struct conf *conf, char ret_reason[static CONF_REASON_SIZE]);
 

@@ -203,7 +203,8 @@ static int parse_rule(struct parser *p, uint32_t rank, struct brk_filter_rule *r
 }
 
 /*
- * Rank and field of a key "vmci.filter<N>.<field>". Return: 0; -ENOENT: no such key; -EINVAL: begins like one, but is none
+ * Rank and field of a key "vmci.filter<N>.<field>". Return: 0; -ENOENT: no such key; -EINVAL: begins like one, but
+ * is none
  */
 static int filter_key(const char *key, uint32_t *ret_rank)
 {
@@ -250,7 +251,7 @@ static int find_ranks(struct parser *p, uint32_t *ranks, size_t *ret_n)
 		int r = filter_key(key, &rank);
 
 		if (r == -EINVAL)
-			return bad(p, key, "not known; vmci.filter<N> has .action, .protocol, .direction, .portLow, .portHigh");
+			return bad(p, key, "not known; there are .action, .protocol, .direction, .portLow, .portHigh");
 		if (r)
 			continue;
 		for (size_t k = 0; k < n; k++)

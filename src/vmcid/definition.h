@@ -28,7 +28,8 @@
  * @id:           wished context id (16 or more), or VMCI_INVALID_ID: none
  * @bumped:       @id stands for a wish below 16
  * @window:       bytes of the shared-memory window; 0: none
- * @rules:        of the device firewall, in the order in which they are looked at; none unless vmci.filter.enable is TRUE
+ * @rules:        of the device firewall, in the order in which they are looked at; none unless vmci.filter.enable is
+ *		  TRUE
  */
 struct definition {
 	char name[DEFINITION_NAME_MAX + 1];

@@ -91,8 +91,8 @@ static const struct argp_option option_table[] = {
 	{ "device", OPT_DEVICE, "PROGRAM", 0,
 	  "What is started for each VM (default: vmci-device beside this program)", 2 },
 	{ "embedded", OPT_EMBEDDED, NULL, 0,
-	  "Leave when the last client has gone, log to vmcid.log in the runtime directory, serve no VMs: how libvmci starts it",
-	  3 },
+	  "Leave when the last client has gone, log to vmcid.log in the runtime directory, serve no VMs: how libvmci "
+	  "starts it", 3 },
 	{ "no-sandbox", OPT_NO_SANDBOX, NULL, 0, "Keep all rights of the process (for debuggers and sanitizers)", 4 },
 	{ "log", OPT_LOG, "LEVEL", 0, "err, warn, info (default), debug or trace", 4 },
 	{ 0 },
@@ -287,7 +287,10 @@ static int read_conf(struct options *o, struct conf *conf)
 
 /* --- Start ------------------------------------------------------------------------------------------------------- */
 
-/* Return: the socket that systemd listens at for us; -1: there is none; another negative number after a line in the log */
+/*
+ * Return: the socket that systemd listens at for us; -1: there is none; another negative number after a line in the
+ * log
+ */
 static int take_passed_socket(void)
 {
 	int n = sd_listen_fds(1);
@@ -322,8 +325,8 @@ static void raise_nofile(void)
 }
 
 /*
- * The client that has started us goes its own way: no terminal, no directory of its that we keep busy, and messages where they
- * are found again.
+ * The client that has started us goes its own way: no terminal, no directory of its that we keep busy, and messages
+ * where they are found again.
  */
 static int detach(const struct rundir *rundir)
 {

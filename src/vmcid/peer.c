@@ -2,22 +2,23 @@
 /*
  * DOC: Theory of operation
  *
- * A peer is a connection. Its requests are carried out in order, and answered in order, at once in nearly all cases: what the
- * broker says becomes the reply. Two answers of the broker take longer, and make the peer wait:
+ * A peer is a connection. Its requests are carried out in order, and answered in order, at once in nearly all
+ * cases: what the broker says becomes the reply. Two answers of the broker take longer, and make the peer wait:
  *
- *	BRK_ASK		the object is a guest's. An *ask* goes to the guest's device; the reply follows from the answer, or from
- *			the device's end, or from a second without an answer
- *	BRK_LATER	vmcid was started anew, and the owner may not be back; the request is tried again after the grace period
+ *	BRK_ASK		the object is a guest's. An *ask* goes to the guest's device; the reply follows from the answer,
+ *			or from the device's end, or from a second without an answer
+ *	BRK_LATER	vmcid was started anew, and the owner may not be back; the request is tried again after the
+ *			grace period
  *
- * A program that waits is not read from: what it goes on saying stays in the socket. A device is read from all the time,
- * because its answers are waited for, by another device perhaps that it waits for itself; its requests queue up here,
- * FAB_PIPELINE of them at most.
+ * A program that waits is not read from: what it goes on saying stays in the socket. A device is read from all the
+ * time, because its answers are waited for, by another device perhaps that it waits for itself; its requests queue
+ * up here, FAB_PIPELINE of them at most.
  *
- * What does not fit into the socket is kept in a list and written when there is room. The list is bounded; a client that makes it
- * overflow does not read, and is dropped.
+ * What does not fit into the socket is kept in a list and written when there is room. The list is bounded; a client
+ * that makes it overflow does not read, and is dropped.
  *
- * Ends are deferred: peer_fail() marks a peer, which gets no more turns, and frees it from the event loop. So nobody finds a peer
- * freed that he was about to answer.
+ * Ends are deferred: peer_fail() marks a peer, which gets no more turns, and frees it from the event loop. So
+ * nobody finds a peer freed that he was about to answer.
  */
 #include "peer.h"
 
@@ -387,7 +388,13 @@ static int32_t ask(struct peer *peer, const struct fab_msg *request, struct brk_
 	new = calloc(1, sizeof(*new));
 	if (!new)
 		return VMCI_ERROR_NO_MEM;
-	*new = (struct ask){ .next = to->asks, .device = to, .asker = peer, .type = request->type, .serial = ++to->serial };
+	*new = (struct ask){
+		.next = to->asks,
+		.device = to,
+		.asker = peer,
+		.type = request->type,
+		.serial = ++to->serial,
+	};
 	if (sd_event_add_time_relative(peer->server->event, &new->timer, CLOCK_MONOTONIC, LIMIT_VMCID_ASK_USEC, 0,
 				       on_ask_timeout, new) < 0) {
 		free(new);
@@ -727,7 +734,8 @@ static int32_t do_name(struct call *call)
 {
 	uint8_t buf[DISCOVERY_REPLY_MAX];
 	size_t size;
-	int32_t r = brk_name(call->client, call->msg->data, call->msg->len, call->resume, buf, &size, call->reply.token);
+	int32_t r = brk_name(call->client, call->msg->data, call->msg->len, call->resume, buf, &size,
+			     call->reply.token);
 
 	if (r < 0)
 		return r;
@@ -988,7 +996,10 @@ void peer_resume(struct server *server)
 	}
 }
 
-/* --- Life ------------------------------------------------------------------------------------------------------------ */
+/*
+ * --- Life
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 static int on_silence(sd_event_source *source, uint64_t usec, void *ctx)
 {
@@ -1060,8 +1071,8 @@ static int peer_watch(struct peer *peer)
 
 	r = sd_event_add_io(event, &peer->io, peer->fd, EPOLLIN, on_io, peer);
 	if (r >= 0)
-		r = sd_event_add_time_relative(event, &peer->hello, CLOCK_MONOTONIC, LIMIT_VMCID_HELLO_USEC, 0, on_silence,
-					       peer);
+		r = sd_event_add_time_relative(event, &peer->hello, CLOCK_MONOTONIC, LIMIT_VMCID_HELLO_USEC, 0,
+					       on_silence, peer);
 	return r < 0 ? r : 0;
 }
 
@@ -1080,14 +1091,21 @@ int peer_new(struct server *server, int fd, bool is_device, struct vm *vm, struc
 		fd_close(&fd);
 		return -ENOMEM;
 	}
-	*peer = (struct peer){ .server = server, .uid = cred.uid, .pid = cred.pid, .is_device = is_device, .vm = vm, .fd = fd };
+	*peer = (struct peer){
+		.server = server,
+		.uid = cred.uid,
+		.pid = cred.pid,
+		.is_device = is_device,
+		.vm = vm,
+		.fd = fd,
+	};
 	peer->last_request = &peer->requests;
 	peer->last_out = &peer->out;
 	if (vm)
 		snprintf(peer->name, sizeof(peer->name), "vm %s", vm_name(vm));
 	else
-		snprintf(peer->name, sizeof(peer->name), "%s %d (uid %u)", is_device ? "device" : "client", (int)cred.pid,
-			 (unsigned)cred.uid);
+		snprintf(peer->name, sizeof(peer->name), "%s %d (uid %u)", is_device ? "device" : "client",
+			 (int)cred.pid, (unsigned)cred.uid);
 	creds = (struct brk_creds){
 		.uid = cred.uid,
 		.pid = cred.pid,

@@ -2,10 +2,10 @@
 /*
  * DOC: Theory of operation
  *
- * Every program of every user may talk to vmcid. Should one of them take it over, it finds a process that can start nothing
- * (the devices are started by another process, which was forked before), trace nothing, and open no sockets but UNIX ones
- * (seccomp). Files are guarded by the permissions of its user, which is one of its own where it is a service; the unit takes away
- * the rest of the file system.
+ * Every program of every user may talk to vmcid. Should one of them take it over, it finds a process that can start
+ * nothing (the devices are started by another process, which was forked before), trace nothing, and open no sockets
+ * but UNIX ones (seccomp). Files are guarded by the permissions of its user, which is one of its own where it is a
+ * service; the unit takes away the rest of the file system.
  */
 #include "sandbox.h"
 
@@ -18,10 +18,11 @@
 /* Each line: who needs it. */
 static const int allowed[] = {
 	/* event loop, timers, signals, changes of the definitions */
-	SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_pwait2), SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_create1),
-	SCMP_SYS(timerfd_create), SCMP_SYS(timerfd_settime), SCMP_SYS(signalfd4), SCMP_SYS(clock_gettime),
-	SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigreturn), SCMP_SYS(poll), SCMP_SYS(ppoll),
-	SCMP_SYS(inotify_init1), SCMP_SYS(inotify_add_watch), SCMP_SYS(inotify_rm_watch),
+	SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_pwait2), SCMP_SYS(epoll_ctl),
+	SCMP_SYS(epoll_create1), SCMP_SYS(timerfd_create), SCMP_SYS(timerfd_settime), SCMP_SYS(signalfd4),
+	SCMP_SYS(clock_gettime), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigreturn),
+	SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(inotify_init1), SCMP_SYS(inotify_add_watch),
+	SCMP_SYS(inotify_rm_watch),
 	/* sockets; socket() and socketpair() themselves are below */
 	SCMP_SYS(bind), SCMP_SYS(listen), SCMP_SYS(accept4), SCMP_SYS(connect), SCMP_SYS(shutdown), SCMP_SYS(sendmsg),
 	SCMP_SYS(recvmsg), SCMP_SYS(sendto), SCMP_SYS(recvfrom), SCMP_SYS(getsockopt), SCMP_SYS(setsockopt),
@@ -29,8 +30,8 @@ static const int allowed[] = {
 	/* descriptors, the definitions, and the files of the runtime directory */
 	SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(pread64), SCMP_SYS(close), SCMP_SYS(fcntl),
 	SCMP_SYS(fstat), SCMP_SYS(newfstatat), SCMP_SYS(statx), SCMP_SYS(lseek), SCMP_SYS(open), SCMP_SYS(openat),
-	SCMP_SYS(getdents64), SCMP_SYS(readlink), SCMP_SYS(readlinkat), SCMP_SYS(unlink), SCMP_SYS(unlinkat), SCMP_SYS(umask),
-	SCMP_SYS(fchmodat), SCMP_SYS(fchownat), SCMP_SYS(fstatfs), SCMP_SYS(flock),
+	SCMP_SYS(getdents64), SCMP_SYS(readlink), SCMP_SYS(readlinkat), SCMP_SYS(unlink), SCMP_SYS(unlinkat),
+	SCMP_SYS(umask), SCMP_SYS(fchmodat), SCMP_SYS(fchownat), SCMP_SYS(fstatfs), SCMP_SYS(flock),
 	/* memory */
 	SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(mprotect), SCMP_SYS(brk),
 	/* the C library, and the end */

@@ -2,14 +2,14 @@
 /*
  * DOC: Theory of operation
  *
- * One thread, one event loop. The broker has the rules; peers are the connections; things are descriptors that clients have
- * passed; VMs are started and found again by vm.c. This file is what holds them together: the control socket, the ports of the
- * broker, the grace period, and the end.
+ * One thread, one event loop. The broker has the rules; peers are the connections; things are descriptors that
+ * clients have passed; VMs are started and found again by vm.c. This file is what holds them together: the control
+ * socket, the ports of the broker, the grace period, and the end.
  *
- * Soft state: nothing is stored but a key, by which tokens are made. When vmcid is started and finds the key of an earlier
- * one, it connects to the devices that are there, and gives everybody LIMIT_VMCID_GRACE_USEC to come back; requests that could
- * take what is somebody else's wait that long. When vmcid ends and nobody is there who could come back, it takes the key
- * with it, and the next one need not wait.
+ * Soft state: nothing is stored but a key, by which tokens are made. When vmcid is started and finds the key of an
+ * earlier one, it connects to the devices that are there, and gives everybody LIMIT_VMCID_GRACE_USEC to come back;
+ * requests that could take what is somebody else's wait that long. When vmcid ends and nobody is there who could
+ * come back, it takes the key with it, and the next one need not wait.
  *
  * An embedded vmcid leaves LIMIT_VMCID_LEAVE_USEC after its last client.
  */
@@ -249,7 +249,10 @@ void server_reload(struct server *server)
 	vms_reload(server->vms);
 }
 
-/* --- The whole ------------------------------------------------------------------------------------------------------ */
+/*
+ * --- The whole
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 /* A timer that is off until it is needed. */
 static int add_timer(struct server *server, sd_event_source **ret, sd_event_time_handler_t handler)
@@ -387,7 +390,10 @@ struct server *server_free(struct server *server)
 	if (!server)
 		return NULL;
 	server->is_stopping = true;
-	/* Nobody comes in while we clear up; and our own sockets' files are gone before those who hold the other ends see it. */
+	/*
+	 * Nobody comes in while we clear up; and our own sockets' files are gone before those who hold the other
+	 * ends see it.
+	 */
 	if (server->is_control_ours)
 		rundir_unlink(server->rundir, CONTROL_NAME);
 	server->listen = sd_event_source_disable_unref(server->listen);

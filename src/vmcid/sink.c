@@ -2,18 +2,19 @@
 /*
  * DOC: Theory of operation
  *
- * A sink is one end of a socket pair; the client reads from the other one. Datagrams wait in two places: in the kernel's
- * buffer of the pair, and, when that is full, in the overflow list here, which is written out when the pair becomes
- * writable. As long as there is an overflow, new datagrams go behind it.
+ * A sink is one end of a socket pair; the client reads from the other one. Datagrams wait in two places: in the
+ * kernel's buffer of the pair, and, when that is full, in the overflow list here, which is written out when the
+ * pair becomes writable. As long as there is an overflow, new datagrams go behind it.
  *
- * VMCI bounds a queue by the bytes of its datagrams (SDK reference, 3.2), so those in the kernel must be counted, too.
- * The kernel tells the writing end only what they cost in memory (SIOCOUTQ), not their bytes. But datagrams are
- * taken in order, and what one of a given size costs is always the same. So we keep a list of what we have written, with sizes
- * and costs; the datagrams that are still there are those at its end whose costs add up to what the kernel says. It
- * is asked only when the queue would be full otherwise. Costs are measured, once for each size, on a socket pair of our own.
+ * VMCI bounds a queue by the bytes of its datagrams (SDK reference, 3.2), so those in the kernel must be counted,
+ * too. The kernel tells the writing end only what they cost in memory (SIOCOUTQ), not their bytes. But datagrams
+ * are taken in order, and what one of a given size costs is always the same. So we keep a list of what we have
+ * written, with sizes and costs; the datagrams that are still there are those at its end whose costs add up to what
+ * the kernel says. It is asked only when the queue would be full otherwise. Costs are measured, once for each size,
+ * on a socket pair of our own.
  *
- * Where the kernel deviates (it may allocate differently when memory is short), the count is wrong by a datagram until the
- * client has read everything. Neither order nor memory depends on it.
+ * Where the kernel deviates (it may allocate differently when memory is short), the count is wrong by a datagram
+ * until the client has read everything. Neither order nor memory depends on it.
  */
 #include "sink.h"
 

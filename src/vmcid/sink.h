@@ -19,8 +19,8 @@ struct sink *sink_free(struct sink *sink);
  * sink_deliver() - put the datagram @dg of @size bytes at the end of the queue
  * @bound: bytes that the queue may have, this datagram included, plus one
  *
- * Never waits. Return: @size; VMCI_ERROR_NO_RESOURCES: the queue is full; VMCI_ERROR_NO_HANDLE: nobody can read it any more;
- * VMCI_ERROR_NO_MEM
+ * Never waits. Return: @size; VMCI_ERROR_NO_RESOURCES: the queue is full; VMCI_ERROR_NO_HANDLE: nobody can read it
+ * any more; VMCI_ERROR_NO_MEM
  */
 int32_t sink_deliver(struct sink *sink, const uint8_t *dg, size_t size, size_t bound);
 

@@ -2,12 +2,12 @@
 /*
  * DOC: Theory of operation
  *
- * vmcid listens to everybody, and so gives up fork and exec. Another process, forked before that, starts the devices: it hears
- * vmcid only, over a socket pair, and starts what it is told. A message to it is the id and the arguments, each with its NUL,
- * and descriptors; messages from it are a word: what, id, and a value.
+ * vmcid listens to everybody, and so gives up fork and exec. Another process, forked before that, starts the
+ * devices: it hears vmcid only, over a socket pair, and starts what it is told. A message to it is the id and the
+ * arguments, each with its NUL, and descriptors; messages from it are a word: what, id, and a value.
  *
- * What it starts is in a session of its own, without a signal for the death of its parent: devices go on when vmcid, and with it
- * this process, has gone. As long as it is there, it reaps them.
+ * What it starts is in a session of its own, without a signal for the death of its parent: devices go on when
+ * vmcid, and with it this process, has gone. As long as it is there, it reaps them.
  */
 #include "spawner.h"
 
@@ -106,7 +106,8 @@ static int spawn(char *const argv[], const int *fds, unsigned n_fds, pid_t *ret_
 	if (!r)
 		r = posix_spawnattr_setsigdefault(&attr, &all);
 	if (!r)
-		r = posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+		r = posix_spawnattr_setflags(&attr,
+					     POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 	if (!r)
 		r = posix_spawn(ret_pid, argv[0], &actions, &attr, argv, environ);
 	posix_spawnattr_destroy(&attr);

@@ -27,7 +27,10 @@ static int option(int fd, int name)
 	return getsockopt(fd, SOL_SOCKET, name, &value, &len) ? -1 : value;
 }
 
-/* A socket of socketpair(2) has no name, and no more has its peer; one that was connected or accepted knows the listener's. */
+/*
+ * A socket of socketpair(2) has no name, and no more has its peer; one that was connected or accepted knows the
+ * listener's.
+ */
 static bool is_of_pair(int fd)
 {
 	struct sockaddr_un sun;
@@ -48,7 +51,8 @@ static const char *check_socket(int fd, int type, uid_t uid)
 	socklen_t len = sizeof(cred);
 
 	if (option(fd, SO_DOMAIN) != AF_UNIX || option(fd, SO_TYPE) != type || option(fd, SO_ACCEPTCONN) != 0)
-		return type == SOCK_SEQPACKET ? "not an end of a SOCK_SEQPACKET pair" : "not an end of a SOCK_STREAM pair";
+		return type == SOCK_SEQPACKET ? "not an end of a SOCK_SEQPACKET pair"
+					      : "not an end of a SOCK_STREAM pair";
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) || !cred.pid)
 		return "a socket that is not connected";
 	if (cred.uid != uid)

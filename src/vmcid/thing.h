@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What clients pass to vmcid by descriptors, checked: sinks, bells, queue pairs, memory. The broker holds them as "things". */
+/*
+ * What clients pass to vmcid by descriptors, checked: sinks, bells, queue pairs, memory. The broker holds them as
+ * "things".
+ */
 #ifndef VMCID_THING_H
 #define VMCID_THING_H
 
@@ -44,7 +47,8 @@ unsigned thing_fds(enum thing_kind kind);
  * @bytes: size of the memory: exactly (pair), at least (region)
  * @ret_reason: on failure, for the log: a static string
  *
- * Return: 0; VMCI_ERROR_INVALID_ARGS: they are not what they should be; VMCI_ERROR_NO_RESOURCES: too many; VMCI_ERROR_NO_MEM
+ * Return: 0; VMCI_ERROR_INVALID_ARGS: they are not what they should be; VMCI_ERROR_NO_RESOURCES: too many;
+ * VMCI_ERROR_NO_MEM
  */
 int32_t thing_new(sd_event *event, enum thing_kind kind, int *fds, uid_t uid, struct user *user, uint64_t bytes,
 		  struct thing **ret_thing, const char **ret_reason);

@@ -37,12 +37,14 @@ static void make(const struct token_key *key, uint8_t kind, const void *data, si
 	crypto_generichash_final(&state, ret_token, FAB_TOKEN_SIZE);
 }
 
-void token_of_object(const struct token_key *key, const uint8_t *data, size_t size, uint8_t ret_token[static FAB_TOKEN_SIZE])
+void token_of_object(const struct token_key *key, const uint8_t *data, size_t size,
+		     uint8_t ret_token[static FAB_TOKEN_SIZE])
 {
 	make(key, KIND_OBJECT, data, size, ret_token);
 }
 
-void token_of_device(const struct token_key *key, uint32_t cid, const char *name, uint8_t ret_token[static FAB_TOKEN_SIZE])
+void token_of_device(const struct token_key *key, uint32_t cid, const char *name,
+		     uint8_t ret_token[static FAB_TOKEN_SIZE])
 {
 	uint8_t data[4 + FAB_LABEL_MAX] = { 0 };
 	size_t len = strnlen(name, FAB_LABEL_MAX);

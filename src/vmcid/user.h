@@ -12,7 +12,10 @@
 struct users;
 struct user;
 
-/* users_new() - @max_fds: descriptors that all users together may take, and @max_fds_each one that is not trusted. NULL: no memory */
+/*
+ * users_new() - @max_fds: descriptors that all users together may take, and @max_fds_each one that is not trusted.
+ * NULL: no memory
+ */
 struct users *users_new(unsigned max_fds, unsigned max_fds_each);
 
 /* users_free() - all users must have been given back; NULL is fine. Returns NULL. */

@@ -2,15 +2,16 @@
 /*
  * DOC: Theory of operation
  *
- * Each VM that is defined has a context id and a listening socket, vm/<name>.sock, to which its VMM connects. Then a device
- * is started for it, with that connection and one to us; the next VMM waits in the backlog until that device has gone.
+ * Each VM that is defined has a context id and a listening socket, vm/<name>.sock, to which its VMM connects. Then
+ * a device is started for it, with that connection and one to us; the next VMM waits in the backlog until that
+ * device has gone.
  *
- * Devices outlive vmcid. Each listens at device/<cid>.sock; when vmcid is started anew, it connects to all that it finds there.
- * A device then says HELLO with the token that it had got, and its VM's name. It keeps the context id that it has, and
- * another VM that would have had this id gets another one.
+ * Devices outlive vmcid. Each listens at device/<cid>.sock; when vmcid is started anew, it connects to all that it
+ * finds there. A device then says HELLO with the token that it had got, and its VM's name. It keeps the context id
+ * that it has, and another VM that would have had this id gets another one.
  *
- * The definitions are read at the start, on SIGHUP, and when the directory changes. What a device was started with holds until
- * it has gone; then the definition is looked at again.
+ * The definitions are read at the start, on SIGHUP, and when the directory changes. What a device was started with
+ * holds until it has gone; then the definition is looked at again.
  */
 #include "vm.h"
 
@@ -48,8 +49,8 @@
  * @VM_IDLE:     no device. The socket is watched.
  * @VM_STARTING: a device was asked for, or connected to; it has not said HELLO.
  * @VM_SERVED:   it has.
- * @VM_LEAVING:  its connection has ended. Caveat: it may be there: as a process of ours that has not ended, or at its socket,
- *		 where it waits for us. It is looked for (@search).
+ * @VM_LEAVING:  its connection has ended. Caveat: it may be there: as a process of ours that has not ended, or at its
+ *		 socket, where it waits for us. It is looked for (@search).
  */
 enum vm_state {
 	VM_IDLE,
@@ -217,7 +218,8 @@ static void search(struct vm *vm, uint64_t usec)
 		sd_event_source_set_time_relative(vm->search, usec);
 		sd_event_source_set_enabled(vm->search, SD_EVENT_ONESHOT);
 	} else {
-		r = sd_event_add_time_relative(vm->vms->server->event, &vm->search, CLOCK_MONOTONIC, usec, 0, on_search, vm);
+		r = sd_event_add_time_relative(vm->vms->server->event, &vm->search, CLOCK_MONOTONIC, usec, 0, on_search,
+					       vm);
 	}
 	if (r < 0)
 		log_err("vm %s: cannot look for its device: %s", vm->def.name, strerror(-r));
@@ -726,7 +728,8 @@ static void make_room(struct vms *vms, uint32_t cid)
 	}
 }
 
-struct vm *vms_find_resumed(struct vms *vms, uint32_t cid, const char *name, const uint8_t token[static FAB_TOKEN_SIZE])
+struct vm *vms_find_resumed(struct vms *vms, uint32_t cid, const char *name,
+			    const uint8_t token[static FAB_TOKEN_SIZE])
 {
 	uint8_t expected[FAB_TOKEN_SIZE];
 	struct definition def = { .id = VMCI_INVALID_ID, .present = true, .restricted = true };

@@ -47,7 +47,8 @@ bool vms_is_deserted(const struct vms *vms);
  *
  * Return: the VM, which has that context id now; NULL: the token is wrong, or it has a device already
  */
-struct vm *vms_find_resumed(struct vms *vms, uint32_t cid, const char *name, const uint8_t token[static FAB_TOKEN_SIZE]);
+struct vm *vms_find_resumed(struct vms *vms, uint32_t cid, const char *name,
+			    const uint8_t token[static FAB_TOKEN_SIZE]);
 
 /* vm_config() - for the broker; lives as long as the device's connection */
 const struct brk_vm *vm_config(const struct vm *vm);

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Plays vmci-device for vmcid: the same options, a context without a guest. What "the VMM" writes into its connection are
-commands, one a line; each is answered by a line."""
+"""Plays vmci-device for vmcid: the same options, a context without a guest. What "the VMM" writes into its connection
+are commands, one a line; each is answered by a line."""
 
 import argparse
 import json
@@ -14,8 +14,8 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
-from testbed.fabric import (ANSWER, ASK, ATTACHED, BELL_OPEN, DEVICE, DG_SEND, HELLO, NO_TOKEN, NOT_FOUND,    # noqa: E402
-                            REPLY, RESUME, VERSION, Ended, Link, Message, Sink, datagram, eventfd, memfd,
+from testbed.fabric import (ANSWER, ASK, ATTACHED, BELL_OPEN, DEVICE, DG_SEND, HELLO, NO_TOKEN,    # noqa: E402
+                            NOT_FOUND, REPLY, RESUME, VERSION, Ended, Link, Message, Sink, datagram, eventfd, memfd,
                             parse_datagram, parse_event, qp_memory_size)
 
 parser = argparse.ArgumentParser()

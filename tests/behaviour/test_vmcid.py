@@ -93,7 +93,8 @@ def test_version():
 
 
 @pytest.mark.parametrize("args,word", ((("--log", "loud"), "--log wants"), (("here",), "unexpected argument"),
-                                       (("--runtime-dir", ""), "wants a directory"), (("--vms", ""), "wants a directory"),
+                                       (("--runtime-dir", ""), "wants a directory"),
+                                       (("--vms", ""), "wants a directory"),
                                        (("--config", ""), "wants a file"), (("--device", ""), "wants a program"),
                                        (("--what",), "unrecognized option")))
 def test_wrong_options(args, word):
@@ -203,7 +204,8 @@ def test_bad_configurations(directory):
 
 def test_bad_definitions_directory(directory):
     run_dir = directory / "run"
-    assert fails("--vms", directory / "none", "--runtime-dir", run_dir) == f"{directory}/none: No such file or directory"
+    none = directory / "none"
+    assert fails("--vms", none, "--runtime-dir", run_dir) == f"{none}: No such file or directory"
 
 
 def test_socket_mode_and_group(server, directory, needs_root):

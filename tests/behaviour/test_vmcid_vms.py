@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""VMs of vmcid: definitions, sockets, devices that are started, die, survive. The device is played by fake_device.py."""
+"""VMs of vmcid: definitions, sockets, devices that are started, die, survive. fake_device.py plays the device."""
 
 import contextlib
 import json
@@ -127,10 +127,10 @@ def start(directory):
         for pid in pids:
             until(f"device {pid} to end with its VM", lambda: not is_alive(pid), LIMIT)
         assert broker.process.is_running(), broker.log()
+        until("what devices left to be removed", lambda: not list((broker.runtime / "device").iterdir()), LIMIT)
         assert broker.process.terminate() == 0, broker.log()
         assert "Sanitizer" not in broker.log() and "runtime error" not in broker.log(), broker.log()
         assert not list((broker.runtime / "vm").iterdir())
-        assert not list((broker.runtime / "device").iterdir())
 
 
 def is_alive(pid):
@@ -376,7 +376,8 @@ def repr_datagram(dst, src, payload):
 def test_neighbours(start):
     """VMs see each other in one domain, or when both are unrestricted; else they do not exist for each other."""
     broker = start(a='vmci0.id = "100"\nvmci0.domain = "blue"\n', b='vmci0.id = "101"\nvmci0.domain = "blue"\n',
-                   c='vmci0.id = "102"\nvmci0.unrestricted = "TRUE"\n', d='vmci0.id = "103"\nvmci0.unrestricted = "TRUE"\n',
+                   c='vmci0.id = "102"\nvmci0.unrestricted = "TRUE"\n',
+                   d='vmci0.id = "103"\nvmci0.unrestricted = "TRUE"\n',
                    e='vmci0.id = "104"\n')
     vms = {cid: broker.power_on(name, cid) for name, cid in zip("abcde", range(100, 105))}
     for src, vmm in vms.items():
@@ -405,7 +406,8 @@ def test_restricted(start, needs_root):
 
 def test_filter(start):
     broker = start(a='vmci0.id = "100"\nvmci.filter.enable = "TRUE"\nvmci.filter1.action = "deny"\n'
-                   'vmci.filter1.protocol = "datagram"\nvmci.filter1.direction = "guest"\nvmci.filter1.portHigh = "99"\n')
+                   'vmci.filter1.protocol = "datagram"\nvmci.filter1.direction = "guest"\n'
+                   'vmci.filter1.portHigh = "99"\n')
     vmm = broker.power_on("a", 100)
     endpoint = Endpoint(broker.connect())
     assert endpoint.send((100, 99)) == NO_ACCESS

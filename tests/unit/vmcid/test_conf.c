@@ -54,7 +54,8 @@ static void test_default(void **state)
 
 static void test_all(void **state)
 {
-	struct conf conf = good("socket.mode = \"0666\"\nsocket.group = \"root\"\nvm.mode = \"600\"\nVM.Group = \"77\"\n"
+	struct conf conf = good("socket.mode = \"0666\"\nsocket.group = \"root\"\nvm.mode = \"600\"\n"
+				"VM.Group = \"77\"\n"
 				"trusted.users = \"root, 1000\t1001,,root\"\ndevice.program = \"/opt/vmci-device\"\n"
 				"discovery.trustedOnly = \"TRUE\"\n");
 

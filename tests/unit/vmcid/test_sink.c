@@ -95,7 +95,9 @@ static void fill(size_t size, uint32_t *number)
 /* VMCI SDK reference, 3.2: refused if queued bytes + new size >= 139264, for small and large ones */
 static void test_bound(void **state)
 {
-	static const size_t sizes[] = { VMCI_DG_HEADER_SIZE, 25, 100, 1000, 4096, 4097, 10000, 33000, 65536, VMCI_DG_MAX_SIZE };
+	static const size_t sizes[] = {
+		VMCI_DG_HEADER_SIZE, 25, 100, 1000, 4096, 4097, 10000, 33000, 65536, VMCI_DG_MAX_SIZE,
+	};
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		uint32_t written = 0, taken = 0;
@@ -175,7 +177,8 @@ static void test_model(void **state)
 	for (int step = 0; step < 20000; step++) {
 		if (next_random() % 100 < 55) {
 			uint32_t kind = next_random() % 8;
-			size_t size = 24 + next_random() % (kind == 0 ? VMCI_DG_MAX_SIZE - 24 + 1 : kind < 3 ? 5000 : 200);
+			uint32_t most = kind == 0 ? VMCI_DG_MAX_SIZE - 24 + 1 : kind < 3 ? 5000 : 200;
+			size_t size = 24 + next_random() % most;
 			int32_t r = put(size, written);
 
 			if (queued + size < BOUND) {

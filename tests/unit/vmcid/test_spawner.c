@@ -128,8 +128,8 @@ static void test_run(void **state)
 }
 
 /*
- * The descriptors that it has: the standard ones and what was passed; its session: its own; no signal is blocked or ignored
- * (two of the C library's own, 32 and 33, are: by posix_spawn(3) itself).
+ * The descriptors that it has: the standard ones and what was passed; its session: its own; no signal is blocked or
+ * ignored (two of the C library's own, 32 and 33, are: by posix_spawn(3) itself).
  */
 static void test_clean(void **state)
 {

@@ -142,7 +142,8 @@ static void test_other_user(void **state)
 	struct thing *thing;
 
 	(void)state;
-	assert_int_equal(thing_new(event, THING_SINK, fds, getuid() + 1, user, 0, &thing, &odd), VMCI_ERROR_INVALID_ARGS);
+	assert_int_equal(thing_new(event, THING_SINK, fds, getuid() + 1, user, 0, &thing, &odd),
+			 VMCI_ERROR_INVALID_ARGS);
 	assert_string_equal(odd, "a socket of another user");
 	close(fds[0]);
 }
@@ -199,7 +200,8 @@ static void test_pair(void **state)
 	refuse_pair(memory(4 * PAGE, F_SEAL_SHRINK), one_end(SOCK_STREAM), 4 * PAGE, "memory that is not sealed");
 	refuse_pair(memory(4 * PAGE, F_SEAL_GROW), one_end(SOCK_STREAM), 4 * PAGE, "memory that is not sealed");
 	refuse_pair(memory(4 * PAGE, 0), one_end(SOCK_STREAM), 4 * PAGE, "memory that is not sealed");
-	refuse_pair(memory(4 * PAGE, sealed | F_SEAL_WRITE), one_end(SOCK_STREAM), 4 * PAGE, "memory that cannot be written");
+	refuse_pair(memory(4 * PAGE, sealed | F_SEAL_WRITE), one_end(SOCK_STREAM), 4 * PAGE,
+		    "memory that cannot be written");
 	refuse_pair(eventfd(0, 0), one_end(SOCK_STREAM), 4 * PAGE, "not a memfd");
 	refuse_pair(open("/dev/zero", O_RDWR), one_end(SOCK_STREAM), 4 * PAGE, "not a memfd");
 	refuse_pair(memory(4 * PAGE, sealed), one_end(SOCK_SEQPACKET), 4 * PAGE, "not an end of a SOCK_STREAM pair");
