@@ -52,7 +52,7 @@ class VM(Qemu):
         super().__init__(
             directory, "-accel", os.environ.get("ACCEL", "tcg"), "-smp", str(cpus),
             "-kernel", vmlinuz, "-initrd", initramfs,
-            "-append", "console=ttyS0 quiet panic=1 oops=panic" + " shell" * shell,
+            "-append", "console=ttyS0 quiet panic=1 oops=panic no_timer_check" + " shell" * shell,
             "-serial", "mon:stdio" if shell else f"file:{self.console}",
             "-chardev", f"socket,id=agent,path={directory}/agent.sock,server=on,wait=off",
             "-device", "virtio-serial-pci",

@@ -28,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <vmci/vmci.h>
 
@@ -152,15 +153,19 @@ static int destroy(struct object *o)
 	return 0;
 }
 
-/* A doorbell is introduced once, and then rung directly. */
+/*
+ * A doorbell is introduced once, and then rung directly. In its first second a new broker may not have its owner back
+ * yet, and says so.
+ */
 static int ring(struct vmci_handle h)
 {
 	struct object *o = find(RINGER, h);
 	struct vmci_ringer *ringer;
-	int r;
+	int r, left = 100;
 
 	if (!o) {
-		r = vmci_ringer_open(vmci, h, &ringer);
+		while ((r = vmci_ringer_open(vmci, h, &ringer)) == VMCI_ERROR_UNAVAILABLE && left--)
+			usleep(100000);
 		if (r < 0)
 			return r;
 		add(NULL, RINGER, h, ringer);
