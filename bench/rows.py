@@ -131,13 +131,14 @@ def throughput(kind, label, **more):
                megabytes, goal=beat_peers(), note=fixed(note), **more)
 
 
-QPAIR = ("through libvmci, two processes, each on a CPU of its own; bare: a ring with memcpy in and "
-         "out, and nothing else; ratio is to bare, of measurements side by side")
+QPAIR = ("through libvmci, two processes, each on a CPU of its own; bare: a ring with memcpy in "
+         "and out, and nothing else; ratio is to bare, of measurements side by side")
 
 
 def qpair(label, size, **factors):
     return Row(f"host: throughput {label}", "MB/s", True, "stream", size, megabytes, HOST,
-               goal=against(True, **factors) if factors else None, note=fixed(QPAIR), section="host")
+               goal=against(True, **factors) if factors else None, note=fixed(QPAIR),
+               section="host")
 
 
 ROWS = [
