@@ -39,6 +39,7 @@ typedef uint64_t vmci_le64;
 #define VMCI_MMIO_REGS_SIZE 0x10000u
 #define VMCI_MMIO_PBA_OFFSET 0x10000u	 /* MSI-X table is at 0 */
 #define VMCI_CLASSIC_PBA_OFFSET 0x1000u
+#define VMCI_WINDOW_BAR 3u		/* BAR3, 64-bit, prefetchable: the window (ours) */
 #define VMCI_MMIO_VECTORS 3u
 #define VMCI_CLASSIC_VECTORS 2u
 
@@ -88,6 +89,7 @@ typedef uint64_t vmci_le64;
 
 #define VMCI_RID_EVENT 0u		/* at a guest: where events go */
 #define VMCI_RID_STREAM 1u		/* AF_VSOCK stream control */
+#define VMCI_RID_WINDOW 4u		/* at a guest: the region that is its window (ours) */
 #define VMCI_RID_FIRST_DYNAMIC 1024u
 
 /* Resources of the hypervisor context (CID 0): the hypercalls. */

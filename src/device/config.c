@@ -31,6 +31,7 @@
 #define BAR(i) (0x10 + 4 * (i))
 #define BAR_IO 0x1u
 #define BAR_MEMORY64 0x4u
+#define BAR_PREFETCHABLE 0x8u
 #define SUBSYSTEM 0x2c
 #define CAPABILITIES 0x34
 #define INTERRUPT_LINE 0x3c
@@ -101,6 +102,10 @@ void dev_space_init(struct dev_space *space, const struct dev_config *config)
 	put32(space, BAR(0), BAR_IO, ~(VMCI_PORT_BAR_SIZE - 1));
 	put32(space, BAR(1), BAR_MEMORY64, ~(bar1 - 1));
 	put32(space, BAR(2), 0, 0xffffffff);
+	if (config->window) {
+		put32(space, BAR(VMCI_WINDOW_BAR), BAR_MEMORY64 | BAR_PREFETCHABLE, (uint32_t)~(config->window - 1));
+		put32(space, BAR(VMCI_WINDOW_BAR + 1), 0, 0xffffffff);
+	}
 	put16(space, SUBSYSTEM, VMCI_PCI_VENDOR, 0);
 	put16(space, SUBSYSTEM + 2, VMCI_PCI_DEVICE, 0);
 	space->writable[INTERRUPT_LINE] = 0xff;

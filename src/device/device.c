@@ -79,6 +79,9 @@ int dev_new(const struct dev_config *config, const struct dev_ports *ports, stru
 		return -EINVAL;
 	if (config->irq != DEV_IRQ_MSIX && config->irq != DEV_IRQ_MSI)
 		return -EINVAL;
+	if (config->window && (config->window < LIMIT_WINDOW_MIN || config->window > LIMIT_WINDOW_MAX ||
+			       config->window & (config->window - 1)))
+		return -EINVAL;
 	dev = calloc(1, sizeof(*dev));
 	if (!dev)
 		return -ENOMEM;
@@ -116,6 +119,8 @@ uint64_t dev_bar_size(const struct dev *dev, unsigned bar)
 		return VMCI_PORT_BAR_SIZE;
 	case 1:
 		return dev->config.classic ? VMCI_CLASSIC_BAR_SIZE : VMCI_MMIO_BAR_SIZE;
+	case VMCI_WINDOW_BAR:
+		return dev->config.window;
 	default:
 		return 0;
 	}

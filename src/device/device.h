@@ -34,12 +34,14 @@ enum dev_irq {
  * @classic: 8 KiB BAR1 without registers, port path only
  * @irq:     which interrupt capability the device shows
  * @intx:    interrupt pin A is there, too
+ * @window:  bytes of BAR VMCI_WINDOW_BAR, which is memory of somebody else: a power of two; 0: there is no such BAR
  */
 struct dev_config {
 	uint32_t cid;
 	bool classic;
 	enum dev_irq irq;
 	bool intx;
+	uint64_t window;
 };
 
 /**

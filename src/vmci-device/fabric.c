@@ -65,6 +65,8 @@ struct watch {
  * struct fabric - the membership
  * @client:  NULL when not MEMBER
  * @stalled: vmcid has not replied in time
+ * @must_show: vmcid does not know of the window
+ * @has_window: some vmcid did
  * @roomy:   the guest has made room since mail did not fit
  * @stopped: GONE, and not to come back
  * @watches: @n_watches of them; @n_untold are not told
@@ -79,10 +81,13 @@ struct fabric {
 	struct bridges *bridges;
 	char *rendezvous;
 	char name[FAB_LABEL_MAX + 1];
+	const struct window *window;
 	int listener;
 	uint32_t cid;
+	bool must_show;
 	uint8_t token[FAB_TOKEN_SIZE];
 	bool has_token;
+	bool has_window;
 	bool stalled;
 	bool roomy;
 	bool stopped;
@@ -413,6 +418,7 @@ static int join(struct fabric *f, int fd)
 	f->stalled = false;
 	/* A new vmcid knows nothing of these. */
 	bridges_hold_all(f->bridges);
+	f->must_show = f->window != NULL;
 	names_tell_all(&f->names);
 	for (unsigned i = 0; i < f->n_watches; i++)
 		f->watches[i].is_told = false;
@@ -633,6 +639,29 @@ static void tell_holds(struct fabric *f, unsigned *budget)
 	}
 }
 
+/* The window is a region of the guest's context: programs find it there. */
+static void show_window(struct fabric *f, unsigned *budget)
+{
+	struct fab_msg request = {
+		.type = FAB_SHM_CREATE,
+		.flags = f->has_window ? FAB_F_RESUME : 0,
+		.handle.resource = VMCI_RID_WINDOW,
+		.n_fds = 1,
+	}, reply;
+
+	if (!f->must_show || !f->client || f->stalled)
+		return;
+	--*budget;
+	request.size0 = f->window->size;
+	request.fd[0] = f->window->fd;
+	if (ask(f, &request, &reply))
+		return;
+	f->must_show = false;
+	f->has_window = reply.status >= 0;
+	if (reply.status < 0)
+		log_warn("cid %u: vmcid does not take the window: %d", f->cid, reply.status);
+}
+
 static void tell_names(struct fabric *f, unsigned *budget)
 {
 	struct fab_msg request = { .type = FAB_NAME, .flags = FAB_F_RESUME }, reply;
@@ -662,6 +691,7 @@ bool fabric_run(struct fabric *f)
 		listen_to_vmcid(f);
 	if (f->roomy)
 		carry_on(f);
+	show_window(f, &budget);
 	tell_holds(f, &budget);
 	tell_names(f, &budget);
 	tell_left(f, &budget);
@@ -779,6 +809,7 @@ int fabric_new(sd_event *event, const struct fabric_config *config, struct fabri
 	}
 	f->event = sd_event_ref(event);
 	f->cid = config->cid;
+	f->window = config->window;
 	f->listener = -1;
 	f->datagrams.fd = f->datagrams.sink = f->events.fd = f->events.sink = -1;
 	strncpy(f->name, config->name, FAB_LABEL_MAX);

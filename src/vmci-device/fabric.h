@@ -10,6 +10,7 @@
 #include <systemd/sd-event.h>
 
 #include "device/device.h"
+#include "window.h"
 
 struct fabric;
 
@@ -19,6 +20,7 @@ struct fabric;
  * @name:       of the VM, for vmcid's log
  * @fd:         connected to vmcid; taken over, also on failure. -1: it will come to @rendezvous
  * @rendezvous: where a new vmcid connects when the old one has gone, or NULL: that ends the membership
+ * @window:     becomes the region VMCI_RID_WINDOW of the guest's context; NULL: there is none
  * @spin_ns:    how long to look at a queue pair after it ran empty, before going to sleep
  */
 struct fabric_config {
@@ -26,6 +28,7 @@ struct fabric_config {
 	const char *name;
 	int fd;
 	const char *rendezvous;
+	const struct window *window;
 	uint64_t spin_ns;
 };
 

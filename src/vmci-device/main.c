@@ -21,6 +21,7 @@
 #include "proto/limits.h"
 #include "sandbox.h"
 #include "vm.h"
+#include "window.h"
 
 /* argp finds it by this name. */
 __attribute__((visibility("default"))) const char *argp_program_version = "vmci-device (OpenVMCI) " OPENVMCI_VERSION;
@@ -48,6 +49,8 @@ struct options {
 	int fd;
 	int conn_fd;
 	int fabric_fd;
+	int window_fd;
+	uint64_t window_size;
 	bool once;
 	bool no_sandbox;
 	bool no_keeper;
@@ -73,6 +76,8 @@ enum {
 	OPT_FABRIC_FD,
 	OPT_RENDEZVOUS,
 	OPT_NAME,
+	OPT_WINDOW,
+	OPT_WINDOW_FD,
 };
 
 static const struct argp_option option_table[] = {
@@ -91,6 +96,9 @@ static const struct argp_option option_table[] = {
 	{ "classic", OPT_CLASSIC, NULL, 0, "A device without registers in memory, as before 2022: slow", 3 },
 	{ "msi", OPT_MSI, NULL, 0, "MSI instead of MSI-X, so that QEMU can unplug the device", 3 },
 	{ "intx", OPT_INTX, NULL, 0, "Offer a legacy interrupt pin, too, for guests of before 2010", 3 },
+	{ "window", OPT_WINDOW, "BYTES", 0,
+	  "A window of so many bytes, a power of two: memory that programs of the guest and of the host can map", 3 },
+	{ "window-fd", OPT_WINDOW_FD, "N", 0, "The same, with the memory at the descriptor N", 3 },
 	{ "once", OPT_ONCE, NULL, 0, "Exit when the VM has gone, instead of waiting for the next", 4 },
 	{ "poll-us", OPT_POLL, "N", 0,
 	  "Look at a busy stream for N microseconds after its last byte before going to sleep (default: 200; 0: do not)", 4 },
@@ -146,6 +154,14 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 			argp_error(state, "--name wants a name");
 		o->name = arg;
 		break;
+	case OPT_WINDOW:
+		o->window_size = parse_number(state, "window", arg, LIMIT_WINDOW_MIN, LIMIT_WINDOW_MAX);
+		if (!window_is_size(o->window_size))
+			argp_error(state, "--window wants a power of two, not \"%s\"", arg);
+		break;
+	case OPT_WINDOW_FD:
+		o->window_fd = (int)parse_number(state, "window-fd", arg, 3, 1u << 20);
+		break;
 	case OPT_CID:
 		o->vm.device.cid = (uint32_t)parse_number(state, "cid", arg, VMCI_CID_FIRST_VM, VMCI_INVALID_ID - 1);
 		break;
@@ -192,6 +208,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 			argp_error(state, "give one of --socket, --fd and --conn-fd");
 		if (!o->socket && o->fd < 0 && o->conn_fd < 0)
 			argp_error(state, "give the VMM's socket with --socket, --fd or --conn-fd");
+		if (o->window_size && o->window_fd >= 0)
+			argp_error(state, "give either --window or --window-fd, not both");
 		if (o->fabric_fd >= 0 && (o->fabric_fd == o->fd || o->fabric_fd == o->conn_fd))
 			argp_error(state, "--fabric-fd is the VMM's socket");
 		if (!o->vm.device.cid)
@@ -358,6 +376,7 @@ static int open_fabric(struct server *server)
 		.name = o->name ? o->name : number,
 		.fd = o->fabric_fd,
 		.rendezvous = o->rendezvous,
+		.window = o->vm.window,
 		.spin_ns = o->vm.spin_ns,
 	};
 
@@ -369,6 +388,25 @@ static int open_fabric(struct server *server)
 	}
 	snprintf(number, sizeof(number), "cid %u", o->vm.device.cid);
 	return fabric_new(server->event, &config, &o->vm.fabric);
+}
+
+/* To be done before the keeper starts: it must know how large the window is. It has no business with what is in it. */
+static int open_window(struct options *o, struct window *window)
+{
+	int r = 0;
+
+	if (o->window_fd >= 0)
+		r = window_take(window, o->window_fd);
+	else if (o->window_size)
+		r = window_make(window, o->window_size);
+	if (r == -EINVAL)
+		log_err("descriptor %d is not memory for a window", o->window_fd);
+	else if (r)
+		log_err("no memory for the window: %s", strerror(-r));
+	else if (window->fd >= 0)
+		o->vm.window = window;
+	o->vm.device.window = window->size;
+	return r;
 }
 
 static int server_open(struct server *server)
@@ -476,19 +514,22 @@ int main(int argc, char **argv)
 {
 	struct server server = {
 		.options = {
-			.fd = -1, .conn_fd = -1, .fabric_fd = -1,
+			.fd = -1, .conn_fd = -1, .fabric_fd = -1, .window_fd = -1,
 			.level = LOG_LEVEL_INFO,
 			.vm = { .spin_ns = DEFAULT_SPIN_US * 1000u },
 		},
 		.fd = -1,
 	};
 	sigset_t mask;
+	struct window window = { .fd = -1 };
 	int r;
 
 	argp_err_exit_status = EXIT_FAILURE;
 	argp_parse(&option_parser, argc, argv, 0, NULL, &server.options);
 	log_open("vmci-device", server.options.level);
 	raise_nofile();
+	if (open_window(&server.options, &window))
+		return EXIT_FAILURE;
 	start_keeper(&server.options, argv);
 
 	sigemptyset(&mask);
@@ -506,7 +547,11 @@ int main(int argc, char **argv)
 		log_err("cannot set up the event loop: %s", strerror(-r));
 		return EXIT_FAILURE;
 	}
-	r = server_open(&server);
+	r = window_map(&window);
+	if (r < 0)
+		log_err("cannot map the window: %s", strerror(-r));
+	if (r >= 0)
+		r = server_open(&server);
 	if (r >= 0)
 		r = confine(&server.options);
 	if (r >= 0) {
@@ -519,5 +564,6 @@ int main(int argc, char **argv)
 	if (r >= 0)
 		r = sd_event_loop(server.event);
 	server_close(&server);
+	window_close(&window);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

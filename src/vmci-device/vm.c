@@ -238,6 +238,8 @@ static void op_read(void *ctx, unsigned region, uint64_t off, void *buf, size_t 
 
 	if (region == VUS_REGION_CONFIG)
 		dev_config_read(vm->dev, off, buf, len);
+	else if (region == VMCI_WINDOW_BAR)
+		window_read(vm->config.window, off, buf, len);
 	else
 		dev_bar_read(vm->dev, region, off, buf, len);
 }
@@ -258,6 +260,8 @@ static void op_write(void *ctx, unsigned region, uint64_t off, const void *buf, 
 
 	if (region == VUS_REGION_CONFIG)
 		dev_config_write(vm->dev, off, buf, len);
+	else if (region == VMCI_WINDOW_BAR)
+		window_write(vm->config.window, off, buf, len);
 	else
 		dev_bar_write(vm->dev, region, off, buf, len);
 	notice_driver(vm);
@@ -493,6 +497,10 @@ int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended
 	if (r)
 		goto fail;
 	desc_make(vm->dev, vm->name, config->device.intx, &desc);
+	if (config->window) {
+		desc.region[VMCI_WINDOW_BAR].flags |= VUS_REGION_MMAP;
+		desc.region[VMCI_WINDOW_BAR].fd = config->window->fd;
+	}
 	r = vus_session_new(fd_take(&fd), &desc, vm->dma, &session_ops, vm, &vm->session);
 	if (r)
 		goto fail;

@@ -12,6 +12,7 @@
 #include "fabric.h"
 #include "hybrid.h"
 #include "keeper.h"
+#include "window.h"
 
 struct vm;
 
@@ -20,6 +21,7 @@ struct vm;
  * @device:  the device
  * @hybrid:  where its streams lead to, or NULL: guests find no program, and no program finds guests
  * @fabric:  where other contexts are, or NULL: there are none
+ * @window:  memory behind the device's window, or NULL; its size is that in @device
  * @keeper:  who takes over a VM that is still there at the end, or NULL
  * @spin_ns: how long to look at a stream's ring after it ran empty, before going to sleep
  * @legacy:  streams with the legacy handshake only
@@ -28,6 +30,7 @@ struct vm_config {
 	struct dev_config device;
 	struct hybrid *hybrid;
 	struct fabric *fabric;
+	const struct window *window;
 	struct keeper *keeper;
 	uint64_t spin_ns;
 	bool legacy;

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""--conn-fd, --fabric-fd, --rendezvous and --name of vmci-device, in its sandbox, with a vmcid that is played here."""
+"""--conn-fd, --fabric-fd, --rendezvous, --name and --window of vmci-device, in its sandbox, with a vmcid that is played
+here."""
 
 import ctypes
 import mmap
@@ -14,7 +15,7 @@ import pytest
 from testbed import fabric
 from testbed.fabric import ANSWER, ASK, BELL_OPEN, DEVICE, DG_SEND, HELLO, Link, Message, QP_ATTACH, REPLY, RESUME, WATCH
 from testbed.process import BUILD, Process, until
-from vfio_user import BAR1, CONFIG, Client, Closed
+from vfio_user import BAR1, CONFIG, GET_REGION_INFO, Client, Closed, region_info_body
 
 CID, OTHER, PAGE = 20, 0x10007, 4096
 TOKEN = bytes(range(16))
@@ -356,6 +357,93 @@ def test_the_keeper_has_nothing_of_the_fabric(bench):
     bench.wait = lambda: 0
 
 
+# --- The window -----------------------------------------------------------------------------------------------
+
+WINDOW_BAR, WINDOW_RID, MIB = 3, 4, 1 << 20
+
+
+def region_info(client, index):
+    reply = client.call(GET_REGION_INFO, region_info_body(index, 32))
+    return struct.unpack_from("=IIIIQQ", reply.body), reply.fds
+
+
+def is_window(client, size, memory):
+    """The VMM finds the memory that @memory maps in the window, both ways."""
+    (_, flags, _, _, found, offset), fds = region_info(client, WINDOW_BAR)
+    assert (flags & 7, found, offset) == (7, size, 0) and len(fds) == 1
+    mine = mmap.mmap(fds[0], size)
+    os.close(fds[0])
+    mine[0:5] = b"guest"
+    assert memory[0:5] == b"guest"
+    memory[size - 4:size] = b"host"
+    assert client.read(WINDOW_BAR, size - 4, 4) == b"host"
+    client.write(WINDOW_BAR, 8, b"slow way")
+    assert mine[8:16] == memory[8:16] == b"slow way"
+    mine.close()
+
+
+def test_no_window_by_default(bench):
+    (_, flags, _, _, size, _), fds = region_info(bench.guest.client, WINDOW_BAR)
+    assert (flags, size, fds) == (0, 0, [])
+    bench.guest.client.write(CONFIG, 0x1c, b"\xff" * 4)
+    assert bench.guest.client.read(CONFIG, 0x1c, 4) == bytes(4)
+
+
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_window_is_a_region_of_the_guest(directory, pair, is_ours):
+    vmm, conn = pair(socket.SOCK_STREAM)
+    ours, theirs = pair(socket.SOCK_SEQPACKET)
+    fds, options = [conn.fileno(), theirs.fileno()], ["--window", MIB]
+    if is_ours:
+        fds.append(fabric.memfd(MIB))
+        options = ["--window-fd", fds[-1]]
+    device = Device(directory, "--conn-fd", conn.fileno(), "--fabric-fd", theirs.fileno(), "--rendezvous",
+                    directory / "rendezvous.sock", *options, fds=fds)
+    theirs.close()
+    conn.close()
+    device.rendezvous = directory / "rendezvous.sock"
+    vmcid = Vmcid(ours)
+    request = vmcid.replies(fabric.SHM_CREATE, 0, handle=(CID, WINDOW_RID), token=TOKEN)
+    assert (request.handle, request.size0, request.size1, request.flags) == ((0, WINDOW_RID), MIB, 0, 0)
+    memory = mmap.mmap(request.fds[0], MIB)
+    guest = Guest(Connected(vmm))
+    is_window(guest.client, MIB, memory)
+    if is_ours:
+        assert fabric.is_same_file(request.fds[0], fds[-1])
+    keeper = keeper_of(device.pid)
+    until("the keeper to have closed what is not its own",
+          lambda: os.fstat(request.fds[0]).st_ino not in sockets(keeper))
+    assert "vmci-window" not in pathlib.Path(f"/proc/{keeper}/maps").read_text()
+
+    # The next vmcid gets it, too; one that does not want it is no harm.
+    vmcid.close()
+    until("the end to be noticed", lambda: "vmcid has gone" in device.text())
+    vmcid = Vmcid(rendezvous(device))
+    again = vmcid.replies(fabric.SHM_CREATE, -19)
+    assert (again.handle, again.flags) == ((0, WINDOW_RID), RESUME)
+    assert fabric.is_same_file(request.fds[0], again.fds[0])
+    guest.start((2, 2000), (CID, 5000), b"out")
+    vmcid.replies(DG_SEND, 27)
+    assert guest.result() == 27
+    request.close()
+    again.close()
+    memory.close()
+    guest.close()
+    assert device.wait() == 0, device.text()
+    vmcid.close()
+    if is_ours:
+        os.close(fds[-1])
+
+
+def test_memory_that_is_no_window(directory):
+    null = os.open("/dev/null", os.O_RDWR)
+    odd = [null, fabric.memfd(MIB, 0), fabric.memfd(3 * MIB), fabric.memfd(2048)]
+    for fd in odd:
+        assert f"descriptor {fd} is not memory" in fails(directory, "--socket", directory / "vmm.sock", "--window-fd",
+                                                         fd, fds=[fd])
+        os.close(fd)
+
+
 # --- Wrong ones ------------------------------------------------------------------------------------------------
 
 def fails(directory, *options, fds=()):
@@ -391,6 +479,10 @@ def test_descriptors_of_the_wrong_kind(directory, pair):
     (["--fabric-fd", "3"], "give the VMM's socket"),
     (["--rendezvous", "", "--conn-fd", "3"], "--rendezvous wants a path"),
     (["--name", "", "--conn-fd", "3"], "--name wants a name"),
+    (["--window", "2048", "--conn-fd", "3"], "--window wants a number"),
+    (["--window", "5000", "--conn-fd", "3"], "--window wants a power of two"),
+    (["--window", "4294967296", "--conn-fd", "3"], "--window wants a number"),
+    (["--window", "4096", "--window-fd", "3", "--conn-fd", "4"], "give either --window or --window-fd"),
 ])
 def test_options_that_make_no_sense(directory, options, complaint):
     assert complaint in fails(directory, *options)

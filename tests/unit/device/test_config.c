@@ -201,6 +201,43 @@ static void test_function_reset_restores_config_space(void **state)
 	assert_int_equal(config32(rig, 0x58), 0x00020011);
 }
 
+/* A 64-bit prefetchable BAR of the window's size, and nothing else changes. */
+static void test_window(void **state)
+{
+	const struct dev_config config = { .cid = CID, .window = 64 << 20 }, large = { .cid = CID, .window = 1 << 30 };
+	struct rig *rig = rig_new(&config);
+	uint8_t buf[8] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+
+	(void)state;
+	assert_int_equal(dev_bar_size(rig->dev, 1), 0x40000);
+	assert_int_equal(dev_bar_size(rig->dev, 2), 0);
+	assert_int_equal(dev_bar_size(rig->dev, VMCI_WINDOW_BAR), 64 << 20);
+	assert_int_equal(dev_bar_size(rig->dev, 4), 0);
+	assert_false(dev_bar_is_io(rig->dev, VMCI_WINDOW_BAR));
+	assert_int_equal(config32(rig, 0x1c), 0x0000000c);
+	config_put32(rig, 0x1c, 0xffffffff);
+	config_put32(rig, 0x20, 0xffffffff);
+	config_put32(rig, 0x24, 0xffffffff);
+	assert_int_equal(config32(rig, 0x1c), 0xfc00000c);
+	assert_int_equal(config32(rig, 0x20), 0xffffffff);
+	assert_int_equal(config32(rig, 0x24), 0);
+	config_put32(rig, 0x10, 0xffffffff);
+	assert_int_equal(config32(rig, 0x10), 0xffffffc1);
+
+	/* What is in it is not the device's. */
+	dev_bar_write(rig->dev, VMCI_WINDOW_BAR, MMIO(VMCI_REG_CONTROL), buf, sizeof(buf));
+	dev_bar_read(rig->dev, VMCI_WINDOW_BAR, 0, buf, sizeof(buf));
+	assert_int_equal(get_le64(buf), 0);
+	dev_reset(rig->dev);
+	assert_int_equal(config32(rig, 0x1c), 0x0000000c);
+	rig_free(rig);
+
+	rig = rig_new(&large);
+	config_put32(rig, 0x1c, 0xffffffff);
+	assert_int_equal(config32(rig, 0x1c), 0xc000000c);
+	rig_free(rig);
+}
+
 static void test_bad_configurations_are_refused(void **state)
 {
 	static const struct dev_config bad[] = {
@@ -209,6 +246,10 @@ static void test_bad_configurations_are_refused(void **state)
 		{ .cid = 15 },
 		{ .cid = VMCI_INVALID_ID },
 		{ .cid = 16, .irq = (enum dev_irq)7 },
+		{ .cid = 16, .window = 2048 },
+		{ .cid = 16, .window = 4097 },
+		{ .cid = 16, .window = 3 << 20 },
+		{ .cid = 16, .window = UINT64_C(1) << 31 },
 	};
 	const struct dev_ports ports = { 0 };
 	struct dev *dev = (struct dev *)&ports;
@@ -239,6 +280,7 @@ int main(void)
 		T(test_s1_1_interrupt_pin_only_with_intx),
 		T(test_vu8_access_outside_reads_zero),
 		T(test_function_reset_restores_config_space),
+		cmocka_unit_test(test_window),
 		cmocka_unit_test(test_bad_configurations_are_refused),
 	};
 
