@@ -393,7 +393,7 @@ static int make_event(sd_event **ret_event, struct server **server)
 	return r < 0 ? r : 0;
 }
 
-static int confine(const struct options *o)
+static int confine(const struct options *o, const struct rundir *rundir)
 {
 	int r;
 
@@ -403,7 +403,7 @@ static int confine(const struct options *o)
 		log_info("built with a sanitizer, which needs more rights: no sandbox");
 		return 0;
 	}
-	r = sandbox_enter();
+	r = sandbox_enter(rundir->fd);
 	if (r)
 		log_err("cannot enter the sandbox: %s (--no-sandbox goes without)", strerror(-r));
 	return r;
@@ -435,7 +435,7 @@ static int run(struct options *o, const struct conf *conf, struct rundir *rundir
 	if (!r)
 		r = server_new(event, &config, &server);
 	if (!r)
-		r = confine(o);
+		r = confine(o, rundir);
 	if (!r) {
 		sd_notify(0, "READY=1");
 		log_info("listening at %s/control.sock", rundir->path);

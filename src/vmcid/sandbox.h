@@ -3,7 +3,11 @@
 #ifndef VMCID_SANDBOX_H
 #define VMCID_SANDBOX_H
 
-/* sandbox_enter() - 0, or a negative errno: nothing is given up, or only a part */
-int sandbox_enter(void);
+/**
+ * sandbox_enter() - from now on, files are changed below the directory @fd only
+ *
+ * Return: 0, or a negative errno: nothing is given up, or only a part
+ */
+int sandbox_enter(int fd);
 
 #endif /* VMCID_SANDBOX_H */
