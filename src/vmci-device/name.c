@@ -3,8 +3,8 @@
  * DOC: Theory of operation
  *
  * A request to register or unregister is noted when it goes out, and what it says is true once the answer says so. A
- * request finds its answer by the resource that asked, and by the id in both. Answers that were lost, or that vmcid never
- * gave, leave notes behind, which make room for later ones.
+ * request finds its answer by the resource that asked, and by the id in both. Answers that were lost, or that vmcid
+ * never gave, leave notes behind, which make room for later ones.
  */
 #include "name.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The names that a guest has registered with the discovery service. vmcid forgets them when it ends, and the guest, which
- * has sent a datagram and got another, knows nothing of vmcid: so they are remembered here.
+ * The names that a guest has registered with the discovery service. vmcid forgets them when it ends, and the guest,
+ * which has sent a datagram and got another, knows nothing of vmcid: so they are remembered here.
  */
 #ifndef VMCI_DEVICE_NAME_H
 #define VMCI_DEVICE_NAME_H

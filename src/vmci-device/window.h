@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The window: memory that programs of the guest and of the host map, the guest's as a BAR of the device. What is in it is
- * their business.
+ * The window: memory that programs of the guest and of the host map, the guest's as a BAR of the device. What is in
+ * it is their business.
  */
 #ifndef VMCI_DEVICE_WINDOW_H
 #define VMCI_DEVICE_WINDOW_H

@@ -467,7 +467,7 @@ static void test_a_new_vmcid_is_told_everything(void **state)
 	assert_int_equal(send_to(b, theirs, 1), 25);
 }
 
-/* --- Names of the guest ---------------------------------------------------------------------------------------------- */
+/* --- Names of the guest -------------------------------------------------------------------------------------- */
 
 /* The guest's resource @from asks the discovery service. */
 static void ask_names(struct bench *b, uint32_t from, int32_t action, int32_t id, const char *name)
