@@ -25,10 +25,12 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -93,6 +95,8 @@ enum waiting {
  * @requests:   the first is waited for, if @waiting; the others came behind it
  * @ask:        what it waits for
  * @asks:       put to it, a device, and not answered; those that nobody waits for any more, too
+ * @in_flight:  descriptors sent that it may not have received; they are taken from @user
+ * @is_short:   @out waits for room for descriptors, not for room in the socket
  */
 struct peer {
 	struct server *server;
@@ -122,6 +126,8 @@ struct peer {
 	struct outgoing **last_out;
 	unsigned n_out;
 	size_t out_size;
+	unsigned in_flight;
+	bool is_short;
 
 	struct ask *asks;
 	unsigned n_asks;
@@ -194,26 +200,80 @@ static void update_io(struct peer *peer)
 		return;
 	if (peer->waiting == WAITING_NOT || peer->is_device)
 		events |= EPOLLIN;
-	if (peer->out)
+	if (peer->out && !peer->is_short)
 		events |= EPOLLOUT;
 	/* Its end is told in any case (EPOLLHUP). */
 	sd_event_source_set_io_events(peer->io, events);
 }
 
-static struct outgoing *outgoing_free(struct outgoing *out)
+/* When a peer has read everything, it has received all descriptors, too. */
+static void settle(struct peer *peer)
 {
+	int n;
+
+	if (!peer->in_flight || ioctl(peer->fd, SIOCOUTQ, &n) || n)
+		return;
+	user_drop(peer->user, peer->in_flight);
+	peer->in_flight = 0;
+}
+
+/* Descriptors that are about to be with @peer, but not received */
+static bool take_fds(struct peer *peer, unsigned n)
+{
+	settle(peer);
+	if (user_take(peer->user, n))
+		return true;
+	for (struct peer *other = peer->server->peers; other; other = other->next)
+		settle(other);
+	return user_take(peer->user, n);
+}
+
+/* Like fab_send(); -ETOOMANYREFS also if the user has too many descriptors lying about. */
+static int put(struct peer *peer, const struct fab_msg *msg)
+{
+	int r;
+
+	if (msg->n_fds && !take_fds(peer, msg->n_fds))
+		return -ETOOMANYREFS;
+	r = fab_send(peer->fd, msg);
+	if (r)
+		user_drop(peer->user, msg->n_fds);
+	else
+		peer->in_flight += msg->n_fds;
+	return r;
+}
+
+/* Can it be tried again later? */
+static bool is_for_later(struct peer *peer, int r)
+{
+	if (r == -ENOBUFS || r == -ETOOMANYREFS) {
+		peer->is_short = true;
+		server_retry(peer->server);
+		return true;
+	}
+	return r == -EAGAIN;
+}
+
+static struct outgoing *outgoing_free(struct peer *peer, struct outgoing *out)
+{
+	user_drop(peer->user, out->msg.n_fds);
 	fab_drop(&out->msg);
 	free(out);
 	return NULL;
 }
 
-/* Keep a copy, with descriptors of its own. */
+/* Keep a copy, with descriptors of its own, which are its user's, too. */
 static int keep(struct peer *peer, const struct fab_msg *msg)
 {
-	struct outgoing *out = malloc(sizeof(*out) + msg->len);
+	struct outgoing *out;
 
-	if (!out)
+	if (msg->n_fds && !take_fds(peer, msg->n_fds))
+		return -EMFILE;
+	out = malloc(sizeof(*out) + msg->len);
+	if (!out) {
+		user_drop(peer->user, msg->n_fds);
 		return -ENOMEM;
+	}
 	out->next = NULL;
 	out->msg = *msg;
 	out->msg.n_fds = 0;
@@ -224,8 +284,11 @@ static int keep(struct peer *peer, const struct fab_msg *msg)
 		int fd = fcntl(msg->fd[out->msg.n_fds], F_DUPFD_CLOEXEC, 3);
 
 		if (fd < 0) {
-			outgoing_free(out);
-			return -errno;
+			int r = -errno;
+
+			user_drop(peer->user, msg->n_fds - out->msg.n_fds);
+			outgoing_free(peer, out);
+			return r;
 		}
 		out->msg.fd[out->msg.n_fds] = fd;
 	}
@@ -246,14 +309,14 @@ static void send_msg(struct peer *peer, const struct fab_msg *msg)
 	if (log_wants(LOG_LEVEL_TRACE))
 		log_trace("%s: < %s %u status %d", peer->name, fab_type_to_string(msg->type), msg->serial, msg->status);
 	if (!peer->out)
-		r = fab_send(peer->fd, msg);
+		r = put(peer, msg);
 	if (!r)
 		return;
 	if (r == -EPIPE || r == -ECONNRESET) {
 		leave(peer);
 		return;
 	}
-	if (r != -EAGAIN && r != -ENOBUFS && r != -ETOOMANYREFS) {
+	if (!is_for_later(peer, r)) {
 		peer_fail(peer, "cannot answer it: %s", strerror(-r));
 		return;
 	}
@@ -272,9 +335,9 @@ static void flush(struct peer *peer)
 {
 	while (peer->out && !peer->is_ended) {
 		struct outgoing *out = peer->out;
-		int r = fab_send(peer->fd, &out->msg);
+		int r = put(peer, &out->msg);
 
-		if (r == -EAGAIN || r == -ENOBUFS || r == -ETOOMANYREFS)
+		if (r && is_for_later(peer, r))
 			break;
 		if (r == -EPIPE || r == -ECONNRESET) {
 			leave(peer);
@@ -289,9 +352,19 @@ static void flush(struct peer *peer)
 			peer->last_out = &peer->out;
 		peer->n_out--;
 		peer->out_size -= sizeof(*out) + out->msg.len;
-		outgoing_free(out);
+		outgoing_free(peer, out);
 	}
 	update_io(peer);
+}
+
+void peer_retry(struct server *server)
+{
+	for (struct peer *peer = server->peers; peer; peer = peer->next) {
+		if (!peer->is_short)
+			continue;
+		peer->is_short = false;
+		flush(peer);
+	}
 }
 
 /* The reply to a request; what does not go with an error is left out. */
@@ -522,16 +595,16 @@ static int32_t hello_device(struct call *call, const char *label)
 	struct peer *peer = call->peer;
 	struct fab_msg *msg = call->msg;
 	struct thing *sink[2] = { NULL, NULL };
+	struct vm *vm = peer->vm;
 	const struct brk_vm *config;
 	const char *odd;
 	int32_t r = 0;
 
-	if (!peer->vm) {
-		peer->vm = vms_find_resumed(peer->server->vms, msg->handle.context, label, msg->token);
-		if (!peer->vm)
-			return VMCI_ERROR_NO_ACCESS;
-	}
-	config = vm_config(peer->vm);
+	if (!vm)
+		vm = vms_find_resumed(peer->server->vms, msg->handle.context, label, msg->token);
+	if (!vm)
+		return VMCI_ERROR_NO_ACCESS;
+	config = vm_config(vm);
 	if (msg->handle.context != config->cid || msg->n_fds != 2)
 		return VMCI_ERROR_INVALID_ARGS;
 	for (unsigned i = 0; i < 2 && !r; i++)
@@ -545,6 +618,8 @@ static int32_t hello_device(struct call *call, const char *label)
 		thing_free(sink[1]);
 		return r;
 	}
+	/* Not before: nobody else keeps a VM whose device has not been accepted. */
+	peer->vm = vm;
 	token_of_device(&peer->server->rundir->key, config->cid, config->name, call->reply.token);
 	call->reply.flags = FAB_F_DEVICE;
 	return 0;
@@ -1034,8 +1109,9 @@ struct peer *peer_free(struct peer *peer)
 		struct outgoing *out = peer->out;
 
 		peer->out = out->next;
-		outgoing_free(out);
+		outgoing_free(peer, out);
 	}
+	user_drop(peer->user, peer->in_flight);
 	sd_event_source_disable_unref(peer->hello);
 	sd_event_source_disable_unref(peer->io);
 	fd_close(&peer->fd);

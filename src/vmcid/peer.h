@@ -23,6 +23,9 @@ int peer_new(struct server *server, int fd, bool is_device, struct vm *vm, struc
  */
 void peer_fail(struct peer *peer, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* peer_retry() - some of them had no room for descriptors, see server_retry() */
+void peer_retry(struct server *server);
+
 /* peer_bury() - free the connections that have ended */
 void peer_bury(struct server *server);
 

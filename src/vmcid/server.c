@@ -166,6 +166,24 @@ static int on_bury(sd_event_source *source, void *ctx)
 	return 0;
 }
 
+static int on_retry(sd_event_source *source, uint64_t usec, void *ctx)
+{
+	(void)source;
+	(void)usec;
+	peer_retry(ctx);
+	return 0;
+}
+
+void server_retry(struct server *server)
+{
+	int enabled;
+
+	if (sd_event_source_get_enabled(server->retry, &enabled) >= 0 && enabled != SD_EVENT_OFF)
+		return;
+	sd_event_source_set_time_relative(server->retry, LIMIT_VMCID_RETRY_USEC);
+	sd_event_source_set_enabled(server->retry, SD_EVENT_ONESHOT);
+}
+
 void server_bury(struct server *server)
 {
 	sd_event_source_set_enabled(server->bury, SD_EVENT_ONESHOT);
@@ -279,6 +297,8 @@ static int add_sources(struct server *server)
 		r = add_timer(server, &server->leave, on_leave);
 	if (r >= 0)
 		r = add_timer(server, &server->quiet, on_quiet);
+	if (r >= 0)
+		r = add_timer(server, &server->retry, on_retry);
 	return r;
 }
 
@@ -409,6 +429,7 @@ struct server *server_free(struct server *server)
 	sd_event_source_disable_unref(server->leave);
 	sd_event_source_disable_unref(server->bury);
 	sd_event_source_disable_unref(server->quiet);
+	sd_event_source_disable_unref(server->retry);
 	sd_event_unref(server->event);
 	free(server);
 	return NULL;

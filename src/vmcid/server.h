@@ -44,6 +44,7 @@ struct server {
 	sd_event_source *leave;
 	sd_event_source *bury;
 	sd_event_source *quiet;
+	sd_event_source *retry;
 
 	struct peer *peers;
 	unsigned n_peers;
@@ -86,6 +87,9 @@ void server_reload(struct server *server);
  */
 void server_note(struct server *server, enum log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* server_retry() - call peer_retry() after LIMIT_VMCID_RETRY_USEC */
+void server_retry(struct server *server);
 
 /* server_bury() - call peer_bury() from the event loop, soon */
 void server_bury(struct server *server);
