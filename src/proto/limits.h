@@ -152,6 +152,13 @@
 /* It waits no longer than this for that pause: guests always pause, but need not. */
 #define LIMIT_KEEPER_UNREST_NS 1000000000ull
 
+/*
+ * The window of a guest: a BAR is a power of two, and mapped in pages; a region of the fabric has 1 GiB at most
+ * (LIMIT_BRK_REGION).
+ */
+#define LIMIT_WINDOW_MIN 4096u
+#define LIMIT_WINDOW_MAX (1u << 30)
+
 /* the fabric, in vmci-device */
 
 /* A guest that sends to others stands still while vmcid answers, which takes it microseconds; then it is out of order. */
