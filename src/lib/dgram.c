@@ -2,12 +2,12 @@
 /*
  * DOC: Theory of operation
  *
- * An endpoint is a pair of sockets: the broker writes datagrams into one end, the *sink*, and we read them from the other.
- * We keep a copy of the sink, so that the pair outlives the broker: what has arrived is not lost, there is no end of
- * file, and the next broker is given the same sink.
+ * An endpoint is a pair of sockets: the broker writes datagrams into one end, the *sink*, and we read them from the
+ * other. We keep a copy of the sink, so that the pair outlives the broker: what has arrived is not lost, there is no
+ * end of file, and the next broker is given the same sink.
  *
- * A receiver looks first how large the oldest datagram is, and takes it if it fits; the lock between the two makes that
- * one step. Waiting is done without the lock, by as many threads as there are.
+ * A receiver looks first how large the oldest datagram is, and takes it if it fits; the lock between the two makes
+ * that one step. Waiting is done without the lock, by as many threads as there are.
  *
  * In a guest without a broker the descriptor is a socket of its own kind (lib/guest.h); there is no sink then.
  */
@@ -290,8 +290,8 @@ static int take(struct vmci_dgram *dgram, void *buf, size_t size, struct vmci_ha
 			size_t payload = (size_t)n - VMCI_DG_HEADER_SIZE;
 
 			if (payload > size)
-				return lib_fail(VMCI_ERROR_NO_MEM, "the datagram has %zu bytes, the buffer %zu", payload,
-						size);
+				return lib_fail(VMCI_ERROR_NO_MEM, "the datagram has %zu bytes, the buffer %zu",
+						payload, size);
 			iov[1].iov_len = payload;
 		}
 		do

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A doorbell is an eventfd that its owner makes. The broker hands copies to those who may ring it, and has no part in the
- * ringing: what is open goes on without it.
+ * A doorbell is an eventfd that its owner makes. The broker hands copies to those who may ring it, and has no part in
+ * the ringing: what is open goes on without it.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Events come like datagrams: the broker writes them into a sink of ours (dgram.c). A connection has one place for them. A
- * new broker is given the sink, and the contexts that are watched.
+ * Events come like datagrams: the broker writes them into a sink of ours (dgram.c). A connection has one place for
+ * them. A new broker is given the sink, and the contexts that are watched.
  */
 #include <errno.h>
 #include <stdatomic.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A gate stands before an object that several threads use: it knows how many are inside, wakes those that wait when the
- * object is closed, and lets the closer wait until they have left. And deadlines.
+ * A gate stands before an object that several threads use: it knows how many are inside, wakes those that wait when
+ * the object is closed, and lets the closer wait until they have left. And deadlines.
  */
 #ifndef LIB_GATE_H
 #define LIB_GATE_H
@@ -71,8 +71,8 @@ void lib_gate_shut(struct lib_gate *gate, bool forked);
 /**
  * lib_gate_wait() - wait, inside, until @fd is readable
  *
- * Return: 0; VMCI_ERROR_TIMEOUT, VMCI_ERROR_WOULD_BLOCK; VMCI_ERROR_NO_HANDLE: closed or lost; VMCI_ERROR_NO_RESOURCES.
- * With vmci_errmsg()
+ * Return: 0; VMCI_ERROR_TIMEOUT, VMCI_ERROR_WOULD_BLOCK; VMCI_ERROR_NO_HANDLE: closed or lost;
+ * VMCI_ERROR_NO_RESOURCES. With vmci_errmsg()
  */
 int lib_gate_wait(struct lib_gate *gate, int fd, struct lib_deadline deadline);
 

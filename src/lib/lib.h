@@ -2,11 +2,12 @@
 /*
  * What the groups of libvmci share: the membership. Theory: vmci.c
  *
- * Objects (endpoints, queue pairs, ...) embed a struct lib_object and are in the membership's list, so that they can be
- * told to a new broker: resume() is called for each, in the order in which they were added, by the library's thread.
+ * Objects (endpoints, queue pairs, ...) embed a struct lib_object and are in the membership's list, so that they can
+ * be told to a new broker: resume() is called for each, in the order in which they were added, by the library's
+ * thread.
  *
- * "Under the lock" means: while the connection belongs to the caller alone. No two of resume() and lib_call()'s take() run
- * at the same time for one membership.
+ * "Under the lock" means: while the connection belongs to the caller alone. No two of resume() and lib_call()'s
+ * take() run at the same time for one membership.
  */
 #ifndef LIB_LIB_H
 #define LIB_LIB_H
@@ -27,8 +28,8 @@ struct rights;
 struct lib_object_ops {
 	/*
 	 * Tell the broker at @client about an object that it knew in an earlier life. The lock is held; no lib_call()
-	 * from here, nor lib_add() and lib_del(). The object may not be known to any broker yet (see lib_add()): return
-	 * 0 then.
+	 * from here, nor lib_add() and lib_del(). The object may not be known to any broker yet (see lib_add()):
+	 * return 0 then.
 	 * Return: 0; VMCI_ERROR_*: the object is lost; -ECONNRESET: the connection has ended again, later more
 	 */
 	int (*resume)(struct lib_object *object, struct fab_client *client);
@@ -52,9 +53,9 @@ struct lib_object {
 /**
  * lib_add(), lib_del() - an object is there, is no more; any thread, the lock not held
  *
- * Add an object *before* the lib_call() that creates it, and note in take() that the broker knows it: what take() sees, no
- * resume() misses, whereas a new broker may have come between a lib_call() and a later lib_add(). After lib_del(), no
- * resume() of the object runs any more.
+ * Add an object *before* the lib_call() that creates it, and note in take() that the broker knows it: what take()
+ * sees, no resume() misses, whereas a new broker may have come between a lib_call() and a later lib_add(). After
+ * lib_del(), no resume() of the object runs any more.
  */
 void lib_add(struct vmci *vmci, struct lib_object *object);
 void lib_del(struct vmci *vmci, struct lib_object *object);
@@ -65,8 +66,8 @@ void lib_del(struct vmci *vmci, struct lib_object *object);
  * @take:  called with the reply, under the lock, if its status is >= 0 and @take is not NULL: copies data, takes
  *	   descriptors; returns the call's result
  *
- * Any thread, the lock not held. Return: status of the reply, or what @take says; VMCI_ERROR_DATAGRAM_FAILED (not @again,
- * and the connection ended); VMCI_ERROR_UNAVAILABLE (no broker in time; or after fork, or in a guest);
+ * Any thread, the lock not held. Return: status of the reply, or what @take says; VMCI_ERROR_DATAGRAM_FAILED (not
+ * @again, and the connection ended); VMCI_ERROR_UNAVAILABLE (no broker in time; or after fork, or in a guest);
  * VMCI_ERROR_NO_RESOURCES: the request could not be sent. Sets vmci_errmsg() on failure.
  */
 int lib_call(struct vmci *vmci, struct fab_msg *request, bool again, int (*take)(struct fab_msg *reply, void *arg),
@@ -75,8 +76,8 @@ int lib_call(struct vmci *vmci, struct fab_msg *request, bool again, int (*take)
 /**
  * lib_tell() - tell the broker that an object is no more, after lib_del()
  *
- * Where there is no broker now, there is nothing to tell: a new one will not hear of the object. So closing does not wait
- * for a broker that is not there. Return: as lib_call(); keeps vmci_errmsg().
+ * Where there is no broker now, there is nothing to tell: a new one will not hear of the object. So closing does not
+ * wait for a broker that is not there. Return: as lib_call(); keeps vmci_errmsg().
  */
 int lib_tell(struct vmci *vmci, struct fab_msg *request);
 

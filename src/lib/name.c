@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The discovery service. Requests and replies have the wire format of its datagrams, over the broker's connection;
- * in a guest without a broker they are datagrams. What is registered is an object of the membership, so that a new broker
- * is told; it is gone with the membership, or with the handle that it names.
+ * in a guest without a broker they are datagrams. What is registered is an object of the membership, so that a new
+ * broker is told; it is gone with the membership, or with the handle that it names.
  */
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -5,9 +5,9 @@
  * The broker keeps rights and groups in memory. What this membership has said of them is kept here, in three
  * tables, and is said again to a new broker: groups, their members, grants.
  *
- * A resource on which something was granted once stays closed to all others, even when everything is revoked. So a grant
- * stays in its table with nothing in it until the resource has gone, and a new broker is made to know that something
- * was granted.
+ * A resource on which something was granted once stays closed to all others, even when everything is revoked. So a
+ * grant stays in its table with nothing in it until the resource has gone, and a new broker is made to know that
+ * something was granted.
  *
  * The tables change in take() of a lib_call(), under the membership's lock, and by right_forget(). Their own lock
  * guards them.

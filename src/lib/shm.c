@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A region is a memfd that its creator makes, sealed so that nobody can make it smaller under those who have mapped it.
- * Everybody who is attached keeps the descriptor, to show it to a new broker.
+ * A region is a memfd that its creator makes, sealed so that nobody can make it smaller under those who have mapped
+ * it. Everybody who is attached keeps the descriptor, to show it to a new broker.
  */
 #include <errno.h>
 #include <fcntl.h>

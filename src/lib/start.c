@@ -6,11 +6,11 @@
  * $VMCI_RUNTIME_DIR; else it is /run/vmci, if a broker listens there, else the user's own. The last is made by us, so
  * it is checked: in /tmp somebody else may have made it to play the broker.
  *
- * Where nobody listens, "vmcid --embedded --runtime-dir DIR" is started; whoever starts second finds the lock taken, and
- * leaves. The program must not notice that it has had a child: it may have a handler for SIGCHLD, or wait for any
+ * Where nobody listens, "vmcid --embedded --runtime-dir DIR" is started; whoever starts second finds the lock taken,
+ * and leaves. The program must not notice that it has had a child: it may have a handler for SIGCHLD, or wait for any
  * child. So the child is made by clone(2) without a signal for its end, which wait(2) does not see, and makes
- * the broker as its own child in a session of its own; the broker is init's when the first has gone. Between clone and
- * execve only system calls are made, because other threads may hold any lock.
+ * the broker as its own child in a session of its own; the broker is init's when the first has gone. Between clone
+ * and execve only system calls are made, because other threads may hold any lock.
  */
 #include "lib/start.h"
 
@@ -56,8 +56,9 @@ static int home_set(struct home *home, const char *dir)
 		return lib_fail(VMCI_ERROR_INVALID_ARGS, "runtime directory %s: %s", dir, strerror(errno));
 	n = snprintf(home->socket, sizeof(home->socket), "%s%s%s/" HOME_SOCKET, cwd, cwd[0] ? "/" : "", dir);
 	if (n < 0 || (size_t)n >= sizeof(home->socket))
-		return lib_fail(VMCI_ERROR_INVALID_ARGS, "runtime directory %s%s%s: the path of a socket in it is too long",
-				cwd, cwd[0] ? "/" : "", dir);
+		return lib_fail(VMCI_ERROR_INVALID_ARGS,
+				"runtime directory %s%s%s: the path of a socket in it is too long", cwd,
+				cwd[0] ? "/" : "", dir);
 	memcpy(home->dir, home->socket, sizeof(home->dir));
 	home->dir[(size_t)n - strlen("/" HOME_SOCKET)] = '\0';
 	return 0;

@@ -12,16 +12,16 @@
  *
  * The mutex guards the state and the list, and is held for moments only. What takes time, a request and its reply,
  * is made by whoever has the *turn*: is_busy. Waiting for the turn ends at the deadline of the call, however slow the
- * broker is. The thread has the turn from the end of one connection until the next one is ready; nobody else replaces or
- * frees the client, so its descriptor stays what it is while the thread polls it without the turn.
+ * broker is. The thread has the turn from the end of one connection until the next one is ready; nobody else replaces
+ * or frees the client, so its descriptor stays what it is while the thread polls it without the turn.
  *
- * A broker that does not answer in time is treated like one that has gone: a request whose reply nobody takes may have
- * made an object that nobody knows. It goes with the connection.
+ * A broker that does not answer in time is treated like one that has gone: a request whose reply nobody takes may
+ * have made an object that nobody knows. It goes with the connection.
  *
- * After fork(2) the child has all descriptors and none of the threads. It must not use the connection, and, as long as
- * it had it open, the broker would not notice the parent's end: a handler of pthread_atfork(3) puts something dead in
- * its place. The mutexes are held across the fork, so the child finds everything in order but what the one who had the
- * turn was working at: that is leaked.
+ * After fork(2) the child has all descriptors and none of the threads. It must not use the connection, and, as long
+ * as it had it open, the broker would not notice the parent's end: a handler of pthread_atfork(3) puts something dead
+ * in its place. The mutexes are held across the fork, so the child finds everything in order but what the one who had
+ * the turn was working at: that is leaked.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -460,8 +460,8 @@ int lib_resume_call(struct fab_client *client, struct fab_msg *request, struct f
 /**
  * resume_all() - tell the new broker of all objects; the lock is held, and is released meanwhile
  *
- * An object that is taken out of the list waits for its resume() to end; one that is added gets its turn, and has nothing to
- * say yet.
+ * An object that is taken out of the list waits for its resume() to end; one that is added gets its turn, and has
+ * nothing to say yet.
  * Return: 0; -ECONNRESET
  */
 static int resume_all(struct vmci *vmci, struct fab_client *client)

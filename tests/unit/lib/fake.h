@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A broker that obeys: a server in a thread of the test. It grants what is asked for, notes every request, and can be told to
- * fail at the n-th request of a type, in any way. It keeps nothing of what the rules of a broker are.
+ * A broker that obeys: a server in a thread of the test. It grants what is asked for, notes every request, and can be
+ * told to fail at the n-th request of a type, in any way. It keeps nothing of what the rules of a broker are.
  */
 #ifndef FAKE_H
 #define FAKE_H
@@ -66,7 +66,10 @@ void fake_rise(struct fake *fake);
 /* fake_fault() - at the @nth request of @type from now on (1: the next), in this way */
 void fake_fault(struct fake *fake, enum fab_type type, unsigned nth, enum fault fault, int32_t status);
 
-/* fake_seen() - copy the @nth (from 0) request of @type since fake_clear(); waits for it. Fails the test if none comes. */
+/*
+ * fake_seen() - copy the @nth (from 0) request of @type since fake_clear(); waits for it. Fails the test if none
+ * comes.
+ */
 struct seen fake_seen(struct fake *fake, enum fab_type type, unsigned nth);
 
 /* fake_count() - requests of @type since fake_clear() */
@@ -97,8 +100,8 @@ int fake_bell(struct fake *fake);
 void fake_give(struct fake *fake, int fd, uint64_t size, uint64_t offset);
 
 /*
- * fake_serve() - for a process of its own, which libvmci has started: serve @dir until the last client has gone, or until a
- * datagram to FAKE_MORTAL_PORT comes
+ * fake_serve() - for a process of its own, which libvmci has started: serve @dir until the last client has gone, or
+ * until a datagram to FAKE_MORTAL_PORT comes
  */
 #define FAKE_MORTAL_PORT 6666u
 int fake_serve(const char *dir);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * libvmci over the real vmcid: all groups between two contexts, a vmcid that is killed in the middle, and one that the library
- * starts. argv[1], or $VMCID: the program.
+ * libvmci over the real vmcid: all groups between two contexts, a vmcid that is killed in the middle, and one that
+ * the library starts. argv[1], or $VMCID: the program.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -42,15 +42,15 @@ static void nap(void)
 	nanosleep(&ms, NULL);
 }
 
-#define EVENTUALLY(condition)                                                                                          \
-	do {                                                                                                           \
-		unsigned waited = 0;                                                                                   \
-		while (!(condition)) {                                                                                 \
-			nap();                                                                                         \
-			waited += 5;                                                                                   \
-			if (waited > LIMIT_MS)                                                                         \
-				fail_msg("never: %s", #condition);                                                     \
-		}                                                                                                      \
+#define EVENTUALLY(condition) \
+	do { \
+		unsigned waited = 0; \
+		while (!(condition)) { \
+			nap(); \
+			waited += 5; \
+			if (waited > LIMIT_MS) \
+				fail_msg("never: %s", #condition); \
+		} \
 	} while (0)
 
 #define OK(call) assert_ok((call), #call)
@@ -336,7 +336,8 @@ static void rights(void **state)
 	assert_int_equal(vmci_dgram_send(sender, vmci_dgram_handle(closed), "x", 1), VMCI_ERROR_NO_ACCESS);
 	restart();
 	/* Its owner is back, and has told of everything, when it is answered. */
-	assert_int_equal(vmci_check(third, vmci_dgram_handle(closed), client, VMCI_PRIV_DG_SEND), VMCI_ERROR_NO_ACCESS);
+	assert_int_equal(vmci_check(third, vmci_dgram_handle(closed), client, VMCI_PRIV_DG_SEND),
+			 VMCI_ERROR_NO_ACCESS);
 	assert_int_equal(vmci_dgram_send(sender, vmci_dgram_handle(closed), "x", 1), VMCI_ERROR_NO_ACCESS);
 	OK(vmci_group_remove(host, group, client));
 	OK(vmci_group_destroy(host, group));
@@ -465,6 +466,32 @@ static void attach_after_restart(void **state)
 	vmci_qpair_close(attacher);
 }
 
+/* One that stands still for longer than a call waits is given up; it goes on, and everything is there again. */
+static void stands_still(void **state)
+{
+	struct vmci_dgram *before, *other;
+	struct vmci_shm *shm;
+	uint64_t size;
+	char buf[8];
+
+	(void)state;
+	OK(vmci_dgram_open(soft, 7000, &before));
+	OK(vmci_shm_create(soft, 7001, 4096, &shm));
+	OK(vmci_name_register(soft, "still", vmci_dgram_handle(before)));
+	kill(broker, SIGSTOP);
+	assert_int_equal(vmci_dgram_open(soft, 7002, &other), VMCI_ERROR_UNAVAILABLE);
+	kill(broker, SIGCONT);
+	/* What nobody knew whether it was there is not. */
+	OK(vmci_dgram_open(soft, 7002, &other));
+	assert_int_equal(vmci_dgram_send(other, vmci_dgram_handle(before), "x", 1), 1);
+	assert_int_equal(vmci_dgram_recv(before, buf, sizeof(buf), LIMIT_MS, NULL), 1);
+	OK(vmci_shm_query(host, vmci_shm_handle(shm), &size));
+	OK(vmci_name_unregister(soft, "still"));
+	assert_int_equal(vmci_shm_detach(shm), VMCI_SUCCESS_LAST_DETACH);
+	vmci_dgram_close(other);
+	vmci_dgram_close(before);
+}
+
 /* --- A vmcid that the library starts ------------------------------------------------------------------------- */
 
 static void embedded(void **state)
@@ -507,6 +534,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(datagrams_over_restarts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(queue_pair_over_restarts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(attach_after_restart, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(stands_still, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(embedded, make_dir, remove_dir),
 	};
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Every exchange, with a broker that ends or talks nonsense before, in and after it; and every step of coming back. */
+/*
+ * Every exchange, with a broker that ends or talks nonsense before, in and after it; and every step of coming back.
+ */
 #include "fake.h"
 
 #include <pthread.h>
@@ -328,7 +330,8 @@ static void have_all(void)
 	assert_int_equal(vmci_name_register(rig.vmci, "mine", vmci_dgram_handle(rig.dgram)), 0);
 	assert_int_equal(vmci_group_create(rig.vmci, &rig.group), 0);
 	assert_int_equal(vmci_group_add(rig.vmci, rig.group, SOMEBODY, 1), 0);
-	assert_int_equal(vmci_grant(rig.vmci, vmci_dgram_handle(rig.dgram), rig.group, 1u << VMCI_PRIV_DG_SEND, 0), 0);
+	assert_int_equal(vmci_grant(rig.vmci, vmci_dgram_handle(rig.dgram), rig.group, 1u << VMCI_PRIV_DG_SEND, 0),
+			 0);
 }
 
 /* @all: nothing has been closed; otherwise a call may have come before the broker heard of all */

@@ -70,10 +70,10 @@ static void run_child(int (*child)(void))
 		fail_msg("child: status 0x%x", status);
 }
 
-#define CHECK(n, call)                                                                                                 \
-	do {                                                                                                           \
-		if ((call) != VMCI_ERROR_UNAVAILABLE)                                                                  \
-			return n;                                                                                      \
+#define CHECK(n, call) \
+	do { \
+		if ((call) != VMCI_ERROR_UNAVAILABLE) \
+			return n; \
 	} while (0)
 
 static int all_unavailable(void)
@@ -221,7 +221,9 @@ static int just_close(void)
 	return 0;
 }
 
-/* Other threads are in the middle of a call, and blocked in another, when we fork. The child cleans up all the same. */
+/*
+ * Other threads are in the middle of a call, and blocked in another, when we fork. The child cleans up all the same.
+ */
 static void in_the_middle(void **state)
 {
 	pthread_t caller, receiver;

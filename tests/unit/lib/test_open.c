@@ -375,8 +375,8 @@ static int be_broker(int argc, char **argv)
 	sigprocmask(SIG_SETMASK, NULL, &blocked);
 	sigaction(SIGUSR2, NULL, &action);
 	fprintf(left, "argv --embedded --runtime-dir ok\nfds %u\ncwd %s\nleader %d\nblocked %d\nignored %d\n",
-		fds_open() - 1, getcwd(cwd, sizeof(cwd)), session && getsid(0) != atoi(session) && getsid(0) != getpid(),
-		sigismember(&blocked, SIGUSR1), action.sa_handler == SIG_IGN);
+		fds_open() - 1, getcwd(cwd, sizeof(cwd)),
+		session && getsid(0) != atoi(session) && getsid(0) != getpid(), sigismember(&blocked, SIGUSR1), action.sa_handler == SIG_IGN);
 	fclose(left);
 	/* A broker that was killed has not written what a good one does at its end. */
 	if (fake_serve(argv[3]))

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Threads that use all groups at once, of one membership, while brokers come and go. For the thread sanitizer above all. */
+/*
+ * Threads that use all groups at once, of one membership, while brokers come and go. For the thread sanitizer above
+ * all.
+ */
 #include "fake.h"
 
 #include <pthread.h>
