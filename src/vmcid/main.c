@@ -272,7 +272,8 @@ static int read_conf(struct options *o, struct conf *conf)
 	if (r || !*o->config)
 		return r;
 	r = conf_read_file(AT_FDCWD, o->config, &text, &len);
-	if (r == -ENOENT && !o->config_arg)
+	/* Not there, or in a home that is not this user's: environments are inherited. */
+	if (!o->config_arg && (r == -ENOENT || (r == -EACCES && o->is_embedded)))
 		return 0;
 	if (r) {
 		log_err("%s: %s", o->config, strerror(-r));
