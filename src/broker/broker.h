@@ -354,7 +354,7 @@ uint64_t brk_qp_memory(uint64_t produce, uint64_t consume);
 
 /**
  * brk_qp_create() - QP_CREATE
- * @pair:   memory, eventfds and life as one thing, kept until somebody attaches
+ * @pair:   memory and life as one thing, kept until somebody attaches
  * @resume: nobody had attached before the restart
  *
  * Return: VMCI_SUCCESS_QUEUEPAIR_CREATE; in this order VMCI_ERROR_NO_RESOURCES (more than 128 MiB),
