@@ -12,6 +12,10 @@ from .process import BUILD, Process, TestbedError, Workdir, until
 from .vm import VM
 
 
+# What vmcid says when it waits no longer for those who were there before it.
+GRACE = "the grace period is over"
+
+
 def children(pid):
     """Processes below a process, whatever their depth."""
     try:
@@ -138,6 +142,7 @@ class FabricBed:
         self.work = Workdir()
         self.options = options
         self.broker, self.machines, self.hosts = None, {}, []
+        self.graces = 0     # that must have ended, says the log
         try:
             for directory in "run", "vms":
                 (self.work.path / directory).mkdir()
@@ -171,6 +176,7 @@ class FabricBed:
 
     def restart_broker(self):
         self.broker = Broker(self.work.path, *self.options)
+        self.graces = self.broker.text().count(GRACE) + 1
 
     @property
     def is_alive(self):
@@ -183,6 +189,7 @@ class FabricBed:
         for host in self.hosts:
             host.close()
         self.hosts.clear()
+        until("a new broker to know everybody", lambda: self.broker.text().count(GRACE) >= self.graces)
         for machine in self.machines.values():
             machine.vm.agent.kill_all()
             machine.vm.run("rmmod vmci_probe && insmod /lib/vmci_probe.ko")
