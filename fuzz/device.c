@@ -60,8 +60,7 @@ static int32_t port_datagram(void *ctx, const uint8_t *dg, size_t size)
 	CHECK(size >= VMCI_DG_HEADER_SIZE && size <= VMCI_DG_MAX_SIZE);
 	CHECK(h.payload_size == size - VMCI_DG_HEADER_SIZE);
 	CHECK(h.src.context == CID);
-	CHECK(h.dst.context != 0 && h.dst.context != 1 && h.dst.context != CID &&
-	      h.dst.context != VMCI_INVALID_ID);
+	CHECK(h.dst.context != 0 && h.dst.context != CID && h.dst.context != VMCI_INVALID_ID);
 	host_acts();
 	return (int32_t)size;
 }
@@ -86,27 +85,87 @@ static void look(struct owner *o)
 		CHECK(o->qp.produce_size == 0 || n < o->qp.produce_size);
 }
 
-static void port_qp_attached(void *ctx, void *owner)
+static void attached(struct owner *o, bool far)
 {
-	struct owner *o = owner;
-
-	(void)ctx;
-	CHECK(o >= s.owner && o < s.owner + OWNERS && o->alive);
+	CHECK(o >= s.owner && o < s.owner + OWNERS && o->alive && o->far == far);
 	o->mapped = dev_qp_map(s.dev, o->handle, &o->qp) == VMCI_SUCCESS;
 	CHECK(o->mapped);
 	host_acts();
 }
 
-static void port_qp_gone(void *ctx, void *owner)
+static void port_qp_attached(void *ctx, void *owner)
 {
-	struct owner *o = owner;
-
 	(void)ctx;
-	CHECK(o >= s.owner && o < s.owner + OWNERS && o->alive);
+	attached(owner, false);
+}
+
+static void port_far_attached(void *ctx, void *owner)
+{
+	(void)ctx;
+	attached(owner, true);
+}
+
+static void gone(struct owner *o, bool far)
+{
+	CHECK(o >= s.owner && o < s.owner + OWNERS && o->alive && o->far == far);
 	look(o);
 	host_acts();
 	o->alive = false;
 	o->mapped = false;
+}
+
+static void port_qp_gone(void *ctx, void *owner)
+{
+	(void)ctx;
+	gone(owner, false);
+}
+
+static void port_far_gone(void *ctx, void *owner)
+{
+	(void)ctx;
+	gone(owner, true);
+}
+
+static int32_t port_far_find(void *ctx, const struct dev_far *far, void **ret_owner, uint32_t *ret_context)
+{
+	uint8_t how = take8();
+	struct owner *o = &s.owner[how & (OWNERS - 1)];
+	struct qp qp;
+
+	(void)ctx;
+	CHECK(far->handle.context != CID);
+	CHECK(s.taken);
+	host_acts();
+	/* Nobody is attached to what is being looked for. */
+	dev_qp_detach(s.dev, far->handle);
+	CHECK(dev_qp_map(s.dev, far->handle, &qp) != VMCI_SUCCESS);
+	if (how & 0x80 || o->alive)
+		return how & 0x40 ? VMCI_ERROR_NOT_FOUND : VMCI_ERROR_NO_ACCESS;
+	*o = (struct owner){ .alive = true, .far = true, .handle = far->handle };
+	*ret_owner = o;
+	*ret_context = how;
+	return VMCI_SUCCESS_QUEUEPAIR_ATTACH;
+}
+
+static void port_room(void *ctx)
+{
+	(void)ctx;
+	CHECK(!s.dev->starved);
+	host_acts();
+}
+
+static void port_bell_gone(void *ctx, struct vmci_handle handle)
+{
+	(void)ctx;
+	CHECK(!dev_has_bell(s.dev, handle));
+	CHECK(dev_ring(s.dev, handle) == VMCI_ERROR_NOT_FOUND);
+}
+
+static void port_driver_gone(void *ctx)
+{
+	(void)ctx;
+	CHECK(!s.taken && !s.dev->bells.count && !s.dev->inbox.count && !s.dev->acked);
+	host_acts();
 }
 
 static void port_log(void *ctx, enum log_level level, const char *line)
@@ -331,8 +390,11 @@ static void do_host_pair(void)
 		if (!o->alive) {
 			struct vmci_handle handle = some_handle();
 
-			if (dev_qp_attach(s.dev, handle, a, b, o) > 0)
-				*o = (struct owner){ .alive = true, .handle = handle };
+			bool far = s.far && a & 1;
+
+			if ((far ? dev_far_attach(s.dev, handle, take8(), a, b, o) :
+				   dev_qp_attach(s.dev, handle, a, b, o)) > 0)
+				*o = (struct owner){ .alive = true, .far = far, .handle = handle };
 		}
 		break;
 	case 2:
@@ -497,7 +559,7 @@ static void step(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	const struct dev_ports ports = {
+	struct dev_ports ports = {
 		.ctx = &s,
 		.mem = { .ops = &ram_ops, .ctx = &s },
 		.interrupt = port_interrupt,
@@ -507,6 +569,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.qp_attached = port_qp_attached,
 		.qp_gone = port_qp_gone,
 		.log = port_log,
+		.room = port_room,
+		.bell_gone = port_bell_gone,
+		.driver_gone = port_driver_gone,
 	};
 	struct dev_config config = { .cid = CID };
 	uint8_t how;
@@ -519,6 +584,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	config.classic = how & 1;
 	config.irq = how & 2 ? DEV_IRQ_MSI : DEV_IRQ_MSIX;
 	config.intx = how & 4;
+	s.far = how & 8;
+	config.window = how & 16 ? PAGE : 0;
+	if (s.far) {
+		ports.far_find = port_far_find;
+		ports.far_attached = port_far_attached;
+		ports.far_gone = port_far_gone;
+	}
 	CHECK(!dev_new(&config, &ports, &s.dev));
 	while (s.size) {
 		step();

@@ -45,6 +45,7 @@ struct mem_pages {
 struct owner {
 	bool alive;
 	bool mapped;
+	bool far;
 	struct vmci_handle handle;
 	struct qp qp;
 };
@@ -64,6 +65,7 @@ static struct stage {
 	uint64_t stored_at;		/* last store32 */
 	uint32_t stored;
 	bool intx;
+	bool far;			/* there are other contexts */
 	unsigned irqs[3];
 	struct owner owner[OWNERS];
 } s;

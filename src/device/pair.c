@@ -518,7 +518,8 @@ void dev_qp_detach(struct dev *dev, struct vmci_handle handle)
 {
 	struct dev_pair *pair = find(dev, handle);
 
-	if (!pair)
+	/* Without an owner it is the guest's alone, or being looked for by far_find. */
+	if (!pair || !pair->owner)
 		return;
 	if (pair->state == DEV_PAIR_HOST) {
 		del(dev, pair);
