@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "base/closer.h"
 #include "base/fd.h"
 
 int fab_send(int fd, const struct fab_msg *msg)
@@ -61,12 +62,13 @@ static _Bool is_end(int fd)
 }
 
 /**
- * take_fds() - put what came with a packet into @fds; what is too much is closed
+ * take_fds() - put what came with a packet into @fds; if it is too much, everything is closed
  *
  * Return: number of descriptors that came
  */
 static unsigned take_fds(struct msghdr *hdr, int *fds)
 {
+	int all[CLOSER_FDS_MAX];
 	unsigned n = 0;
 
 	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(hdr); cmsg; cmsg = CMSG_NXTHDR(hdr, cmsg)) {
@@ -74,16 +76,13 @@ static unsigned take_fds(struct msghdr *hdr, int *fds)
 
 		if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
 			continue;
-		for (size_t at = 0; at + sizeof(int) <= bytes; at += sizeof(int), n++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(cmsg) + at, sizeof(fd));
-			if (n < FAB_FDS_MAX)
-				fds[n] = fd;
-			else
-				fd_close(&fd);
-		}
+		for (size_t at = 0; at + sizeof(int) <= bytes && n < CLOSER_FDS_MAX; at += sizeof(int))
+			memcpy(&all[n++], CMSG_DATA(cmsg) + at, sizeof(int));
 	}
+	if (n > FAB_FDS_MAX)
+		closer_close_all(all, n);
+	else
+		memcpy(fds, all, n * sizeof(int));
 	return n;
 }
 
@@ -119,8 +118,11 @@ int fab_recv_why(int fd, uint8_t *buf, struct fab_msg *ret_msg, const char **ret
 {
 	union {
 		struct cmsghdr align;
-		/* More than the protocol has: what is too much should be seen, also beside credentials. */
-		char buf[CMSG_SPACE(2 * FAB_FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
+		/*
+		 * More than the protocol has: all that can come, also beside credentials. What there is no room for is
+		 * closed by the kernel, and we would wait.
+		 */
+		char buf[CMSG_SPACE(CLOSER_FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
 	} control;
 	struct iovec iov = { .iov_base = buf, .iov_len = FAB_MSG_MAX };
 	struct msghdr hdr = {
@@ -147,8 +149,7 @@ int fab_recv_why(int fd, uint8_t *buf, struct fab_msg *ret_msg, const char **ret
 	else
 		why = fab_parse_why(buf, (size_t)n, msg.n_fds, &msg);
 	if (why) {
-		for (unsigned i = 0; i < FAB_FDS_MAX; i++)
-			fd_close(&msg.fd[i]);
+		closer_close_all(msg.fd, FAB_FDS_MAX);
 		*ret_why = why;
 		return -EBADMSG;
 	}
@@ -165,7 +166,11 @@ int fab_recv(int fd, uint8_t *buf, struct fab_msg *ret_msg)
 
 void fab_drop(struct fab_msg *msg)
 {
+	_Bool is_there = 0;
+
 	for (unsigned i = 0; i < msg->n_fds && i < FAB_FDS_MAX; i++)
-		fd_close(&msg->fd[i]);
+		is_there |= msg->fd[i] >= 0;
+	if (is_there)
+		closer_close_all(msg->fd, msg->n_fds < FAB_FDS_MAX ? msg->n_fds : FAB_FDS_MAX);
 	msg->n_fds = 0;
 }

@@ -58,6 +58,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/closer.h"
 #include "base/fd.h"
 
 _Static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4, "atomics lie in shared memory");
@@ -193,6 +194,9 @@ int ring_create(uint64_t produce, uint64_t consume, struct ring **ret_ring, int 
 		goto fail;
 	}
 	ring->life = life[0];
+	/* Before the attacher can have its end. */
+	closer_refuse(life[0]);
+	ring->is_refusing = closer_is_refusing(life[0]);
 	*ret_ring = ring;
 	*ret_memory = memory;
 	*ret_life = life[1];
@@ -258,7 +262,7 @@ struct ring *ring_free(struct ring *ring)
 {
 	if (ring) {
 		munmap(ring->map, ring->map_size);
-		fd_close(&ring->life);
+		closer_close(&ring->life);
 		free(ring);
 	}
 	return NULL;
@@ -529,8 +533,18 @@ static void hello(struct ring *ring, const uint8_t *bytes, size_t n)
 bool ring_hear(struct ring *ring, bool wait)
 {
 	uint8_t bytes[RING_HEAR_MAX];
-	ssize_t n = recv(ring->life, bytes, sizeof(bytes), wait ? 0 : MSG_DONTWAIT);
+	struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	int flags = wait ? 0 : MSG_DONTWAIT;
+	ssize_t n;
 
+	if (ring->is_refusing)
+		n = recv(ring->life, bytes, sizeof(bytes), flags);
+	else
+		n = closer_recv(ring->life, &msg, flags);
+	/* Who sends descriptors is no peer that keeps to anything. */
+	if (n > 0 && msg.msg_flags & MSG_CTRUNC)
+		n = 0;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	if (n <= 0)

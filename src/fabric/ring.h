@@ -83,6 +83,7 @@ static inline void ring_relax(void)
  * struct ring - a view; made by ring_create() or ring_map()
  * @out, @in:   its directions
  * @life:       our end of the life socket
+ * @is_refusing: no descriptors can come from it
  * @state:      as ring_hear() left it
  * @cid:        the peer's context, as it says itself
  * @hello:      what of the peer's hello has arrived
@@ -92,6 +93,7 @@ struct ring {
 	struct ring_way out;
 	struct ring_way in;
 	int life;
+	bool is_refusing;
 	_Atomic int state;
 	_Atomic uint32_t cid;
 	uint8_t hello[FAB_LIFE_HELLO];

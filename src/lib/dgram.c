@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "base/closer.h"
 #include "base/fd.h"
 #include "lib/gate.h"
 #include "lib/guest.h"
@@ -105,6 +106,8 @@ static int create(struct vmci_dgram *dgram, uint32_t rid)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
 		return lib_fail(VMCI_ERROR_NO_RESOURCES, "socketpair: %s", strerror(errno));
+	closer_refuse(pair[0]);
+	closer_refuse(pair[1]);
 	dgram->fd = pair[0];
 	dgram->sink = request.fd[0] = pair[1];
 	lib_add(dgram->vmci, &dgram->object);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/closer.h"
 #include "base/fd.h"
 #include "lib/gate.h"
 #include "lib/lib.h"
@@ -102,6 +103,8 @@ static int subscribe(struct vmci_events *events)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
 		return lib_fail(VMCI_ERROR_NO_RESOURCES, "socketpair: %s", strerror(errno));
+	closer_refuse(pair[0]);
+	closer_refuse(pair[1]);
 	events->fd = pair[0];
 	events->sink = request.fd[0] = pair[1];
 	lib_add(events->vmci, &events->object);

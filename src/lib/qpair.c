@@ -33,6 +33,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/closer.h"
 #include "base/fd.h"
 #include "fabric/ring.h"
 #include "lib/gate.h"
@@ -165,7 +166,7 @@ static struct vmci_qpair *free_qpair(struct vmci_qpair *qpair)
 {
 	ring_free(qpair->ring);
 	fd_close(&qpair->memory);
-	fd_close(&qpair->life);
+	closer_close(&qpair->life);
 	fd_close(&qpair->epoll);
 	fd_close(&qpair->kick);
 	if (!lib_is_forked(qpair->vmci)) {	/* a copy of a condition looks as if somebody waited */

@@ -120,6 +120,14 @@
 /* Bytes of RAM that are looked at to find out whether they reach us at all (share=off). */
 #define LIMIT_VFIO_PROBE (16u << 20)
 
+/* all programs */
+
+/*
+ * Closing what somebody else has made, however much it is, keeps us no longer than this: as long as some messages take.
+ * Less would be spent on the clock.
+ */
+#define LIMIT_CLOSE_USEC 100u
+
 /* hybrid sockets */
 
 /* A program that connects to a hybrid socket says where to within this time: it is on the same machine. */
@@ -161,8 +169,11 @@
 
 /* the fabric, in vmci-device */
 
-/* A guest that sends to others stands still while vmcid answers, which takes it microseconds; then it is out of order. */
-#define LIMIT_FABRIC_CALL_MS 100
+/*
+ * A guest that sends to others stands still while vmcid answers, which takes it microseconds, but for a machine with
+ * more to do than it can (seen: 100 ms). After this time it is out of order. A VMM gives up after seconds.
+ */
+#define LIMIT_FABRIC_CALL_MS 500
 
 /* vmcid, which has just started us, or connected to us, answers to a HELLO within this time. */
 #define LIMIT_FABRIC_HELLO_MS 2000
@@ -212,6 +223,12 @@
 
 /* A guest gets this long to make room for what a peer wrote before it left; then it is told, and the rest is lost. */
 #define LIMIT_BRIDGE_STALL_NS 10000000000ull
+
+/* A peer that was given a guest's pair has this long to say that it is there: all it has to do is to map its memory. */
+#define LIMIT_BRIDGE_OFFER_NS 5000000000ull
+
+/* A peer that reads nothing for this long of what a guest wrote before it left has given it up. */
+#define LIMIT_BRIDGE_REST_NS 60000000000ull
 
 /* vmcid */
 

@@ -14,6 +14,9 @@
  *
  * How the kernel tells us of the program: recv() returns 0 for a half-close and for a close alike, POLLHUP is
  * there only for a close. send() fails with EPIPE for a close and for SHUT_RD.
+ *
+ * Programs may not send descriptors. Where the kernel does not refuse them, there must be room for them in each call
+ * that takes bytes: the kernel would close them in there, and that may take long (closer.c). Who sends some is ended.
  */
 #include "hybrid.h"
 
@@ -26,6 +29,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "base/closer.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "listener.h"
@@ -54,6 +58,7 @@ struct end {
 	size_t rest_len;
 	size_t rest_off;
 	int fd;
+	bool is_refusing;
 	enum end_state state;
 };
 
@@ -72,18 +77,30 @@ struct hybrid {
 
 /* --- Ends ------------------------------------------------------------------------------- */
 
+/* Like recvmsg(2); -EPROTO: descriptors came, too. */
+static ssize_t receive(const struct end *end, struct iovec *iov, int n)
+{
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)n };
+	ssize_t r = end->is_refusing ? recvmsg(end->fd, &msg, MSG_DONTWAIT) : closer_recv(end->fd, &msg, MSG_DONTWAIT);
+
+	if (r < 0)
+		return -errno;
+	return !end->is_refusing && msg.msg_flags & MSG_CTRUNC ? -EPROTO : r;
+}
+
 /*
  * Close so that the program reads everything up to the end, and then the end: bytes of its own that nobody read would
  * turn that into ECONNRESET.
  */
-static void close_gently(int *fd)
+static void close_gently(struct end *end)
 {
 	char sink[4096];
+	struct iovec iov = { .iov_base = sink, .iov_len = sizeof(sink) };
 
-	shutdown(*fd, SHUT_RDWR);
-	for (int i = 0; i < 1024 && recv(*fd, sink, sizeof(sink), MSG_DONTWAIT) > 0; i++)
+	shutdown(end->fd, SHUT_RDWR);
+	for (int i = 0; i < 1024 && receive(end, &iov, 1) > 0; i++)
 		;
-	fd_close(fd);
+	closer_close(&end->fd);
 }
 
 static void end_free(struct end *end)
@@ -95,7 +112,7 @@ static void end_free(struct end *end)
 	h->lingering -= end->rest_len - end->rest_off;
 	free(end->rest);
 	if (end->fd >= 0)
-		close_gently(&end->fd);
+		close_gently(end);
 	LIST_REMOVE(end, link);
 	h->count--;
 	free(end);
@@ -168,16 +185,15 @@ static ssize_t end_recv(void *ctx, const struct mem_span *spans, int n)
 {
 	struct end *end = ctx;
 	struct iovec iov[QP_MAX_SPANS];
-	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)n };
 	ssize_t r;
 
 	if (n == 0)
 		return is_gone(end->fd) ? -ESHUTDOWN : -EAGAIN;
 	for (int i = 0; i < n; i++)
 		iov[i] = (struct iovec){ .iov_base = spans[i].base, .iov_len = spans[i].len };
-	r = recvmsg(end->fd, &msg, MSG_DONTWAIT);
+	r = receive(end, iov, n);
 	if (r < 0)
-		return -errno;
+		return r;
 	if (r == 0 && is_gone(end->fd))
 		return -ESHUTDOWN;
 	return r;
@@ -221,10 +237,12 @@ const struct stream_end_ops hybrid_end_ops = {
 /* --- Events ------------------------------------------------------------------------------- */
 
 /* Read "CONNECT <port>\n", and not a byte more. Returns 1 and the port; 0: not yet; negative: that is not it. */
-static int read_hello(int fd, uint32_t *ret_port)
+static int read_hello(const struct end *end, uint32_t *ret_port)
 {
 	char line[HELLO_MAX + 1], *newline, *stop;
-	ssize_t n = recv(fd, line, HELLO_MAX, MSG_PEEK | MSG_DONTWAIT);
+	/* Descriptors beside them stay where they are. */
+	ssize_t n = recv(end->fd, line, HELLO_MAX, MSG_PEEK | MSG_DONTWAIT);
+	struct iovec iov = { .iov_base = line };
 	unsigned long long port;
 
 	if (n < 0)
@@ -234,7 +252,8 @@ static int read_hello(int fd, uint32_t *ret_port)
 	newline = memchr(line, '\n', (size_t)n);
 	if (!newline)
 		return n < HELLO_MAX && !memcmp(line, "CONNECT ", (size_t)(n < 8 ? n : 8)) ? 0 : -EPROTO;
-	if (recv(fd, line, (size_t)(newline - line) + 1, MSG_DONTWAIT) != newline - line + 1)
+	iov.iov_len = (size_t)(newline - line) + 1;
+	if (receive(end, &iov, 1) != newline - line + 1)
 		return -EPROTO;
 	*newline = '\0';
 	if (strncmp(line, "CONNECT ", 8) || line[8] < '0' || line[8] > '9')
@@ -251,7 +270,7 @@ static void end_hello(struct end *end)
 {
 	struct hybrid *h = end->h;
 	uint32_t port = 0;
-	int r = read_hello(end->fd, &port);
+	int r = read_hello(end, &port);
 
 	if (r == 0)
 		return;
@@ -330,6 +349,7 @@ static int end_new(struct hybrid *h, int fd, enum end_state state, struct end **
 		goto fail;
 	end->h = h;
 	end->fd = fd;
+	end->is_refusing = closer_is_refusing(fd);
 	end->state = state;
 	LIST_INSERT_HEAD(&h->ends, end, link);
 	h->count++;
@@ -338,7 +358,7 @@ static int end_new(struct hybrid *h, int fd, enum end_state state, struct end **
 
 fail:
 	free(end);
-	fd_close(&fd);
+	closer_close(&fd);
 	return r;
 }
 
@@ -407,6 +427,8 @@ int hybrid_new(sd_event *event, const char *path, struct hybrid **ret_hybrid)
 		r = h->fd;
 		goto fail;
 	}
+	/* Who connected before this has a socket that does not, and is known by that. */
+	closer_refuse(h->fd);
 	r = sd_event_add_io(event, &h->io, h->fd, EPOLLIN, on_listener, h);
 	if (r < 0)
 		goto fail;

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/closer.h"
 #include "base/fd.h"
 
 #define BACKLOG 128
@@ -36,6 +37,7 @@ int unix_connect(const char *path)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
+	closer_refuse(fd);
 	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun))) {
 		r = -errno;
 		fd_close(&fd);
@@ -108,5 +110,6 @@ void listener_close(int *fd, const char *path)
 	if (*fd < 0)
 		return;
 	unlink(path);
-	fd_close(fd);
+	/* Who waits there may have sent something. */
+	closer_close(fd);
 }

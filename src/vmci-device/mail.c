@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#include "base/closer.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "proto/dg.h"
@@ -15,6 +16,8 @@ int mail_open(struct mail *mail)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd))
 		return -errno;
+	closer_refuse(fd[0]);
+	closer_refuse(fd[1]);
 	/* As much as the system allows: what does not fit waits in vmcid. */
 	(void)setsockopt(fd[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	mail->fd = fd[0];

@@ -12,6 +12,7 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
+#include "base/closer.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "fabric.h"
@@ -538,6 +539,11 @@ int main(int argc, char **argv)
 	sigprocmask(SIG_BLOCK, &mask, NULL);
 	signal(SIGPIPE, SIG_IGN);
 
+	r = closer_start(LIMIT_CLOSE_USEC);
+	if (r < 0) {
+		log_err("cannot close descriptors of others in time: %s", strerror(-r));
+		return EXIT_FAILURE;
+	}
 	r = sd_event_new(&server.event);
 	if (r >= 0)
 		r = sd_event_add_signal(server.event, NULL, SIGTERM, on_signal, &server);

@@ -15,9 +15,11 @@
 #include <systemd/sd-event.h>
 #include <unistd.h>
 
+#include "base/closer.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "conf.h"
+#include "proto/limits.h"
 #include "rundir.h"
 #include "sandbox.h"
 #include "server.h"
@@ -493,6 +495,11 @@ static int start(struct options *o)
 		r = spawner_start(&spawner);
 	if (r) {
 		log_err("cannot start a process: %s", strerror(-r));
+		return r;
+	}
+	r = closer_start(LIMIT_CLOSE_USEC);
+	if (r) {
+		log_err("cannot close descriptors of others in time: %s", strerror(-r));
 		return r;
 	}
 	r = token_init();

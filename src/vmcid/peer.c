@@ -35,6 +35,7 @@
 #include <unistd.h>
 
 #include "base/checked.h"
+#include "base/closer.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "fabric/link.h"
@@ -1114,7 +1115,7 @@ struct peer *peer_free(struct peer *peer)
 	user_drop(peer->user, peer->in_flight);
 	sd_event_source_disable_unref(peer->hello);
 	sd_event_source_disable_unref(peer->io);
-	fd_close(&peer->fd);
+	closer_close(&peer->fd);
 	if (peer->vm)
 		vm_device_gone(peer->vm, peer);
 	user_unref(peer->user);
@@ -1164,7 +1165,7 @@ int peer_new(struct server *server, int fd, bool is_device, struct vm *vm, struc
 	if (!peer || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len)) {
 		log_err("cannot serve a client: %s", strerror(peer ? errno : ENOMEM));
 		free(peer);
-		fd_close(&fd);
+		closer_close(&fd);
 		return -ENOMEM;
 	}
 	*peer = (struct peer){
@@ -1192,7 +1193,7 @@ int peer_new(struct server *server, int fd, bool is_device, struct vm *vm, struc
 	if (code < 0) {
 		server_note(server, LOG_LEVEL_WARN, "%s: turned away: %s", peer->name,
 			    code == VMCI_ERROR_NO_RESOURCES ? "too many connections of this user" : "out of memory");
-		fd_close(&peer->fd);
+		closer_close(&peer->fd);
 		free(peer);
 		return -EBUSY;
 	}
@@ -1205,7 +1206,7 @@ int peer_new(struct server *server, int fd, bool is_device, struct vm *vm, struc
 		sd_event_source_disable_unref(peer->hello);
 		sd_event_source_disable_unref(peer->io);
 		user_unref(peer->user);
-		fd_close(&peer->fd);
+		closer_close(&peer->fd);
 		free(peer);
 		return r;
 	}

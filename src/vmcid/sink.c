@@ -27,6 +27,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "base/closer.h"
 #include "base/fd.h"
 #include "proto/limits.h"
 
@@ -287,7 +288,7 @@ struct sink *sink_free(struct sink *sink)
 	if (sink) {
 		sd_event_source_disable_unref(sink->source);
 		drop_overflow(sink);
-		fd_close(&sink->fd);
+		closer_close(&sink->fd);
 		free(sink->sent);
 		sd_event_unref(sink->event);
 		free(sink);

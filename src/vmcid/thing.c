@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/closer.h"
 #include "base/fd.h"
 #include "proto/limits.h"
 
@@ -165,8 +166,7 @@ struct thing *thing_free(struct thing *thing)
 		user_drop(thing->user, thing_fds(thing->kind));
 		user_unref(thing->user);
 		sink_free(thing->sink);
-		for (unsigned i = 0; i < thing->n_fds; i++)
-			fd_close(&thing->fd[i]);
+		closer_close_all(thing->fd, thing->n_fds);
 		free(thing);
 	}
 	return NULL;
