@@ -24,6 +24,7 @@
  *
  * A bridge stands in one of five lists, which say when it has its next turn: these three, one for those that wait for
  * somebody else to call (OFFERED, GUEST_LEFT, and those whose guest memory is not mapped at present), and one for DONE.
+ * For a peer that does not come, or does not read what the guest wrote last, nobody waits for ever.
  *
  * Fairness: the hot ones take turns, each with a bounded number of bytes for either direction, and all of them
  * together have a bound for one round, so that other event sources have their turn.
@@ -37,6 +38,7 @@
 #include <sys/epoll.h>
 #include <sys/queue.h>
 
+#include "base/closer.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "fabric/ring.h"
@@ -67,7 +69,8 @@ TAILQ_HEAD(bridge_list, bridge);
  * @hold:      who and how large, as the guest sees it
  * @must_hold: vmcid has not been told, see bridges_next_hold()
  * @active_at: when bytes were moved last; of PEER_LEFT, or when it began
- * @look_at, @interval: WARM and IDLE: when to look next, and how long after the last time that is
+ * @look_at, @interval: WARM and IDLE: when to look next, and how long after the last time that is; OFFERED and GUEST_LEFT:
+ *             when the peer has had its time
  * @full:      the last turn found bytes of the guest, and no room for them at the peer's side
  * @stuck:     the other way round
  * @parked:    the guest's memory is not there now
@@ -99,7 +102,7 @@ struct bridge {
 /**
  * struct bridges - all of a guest's
  * @lists:     every bridge is in one
- * @next:      of WARM and IDLE: when the first of them is to be looked at, or earlier
+ * @next:      of WARM, IDLE and WAITING: when the first of them is to be looked at, or earlier
  * @count:     bridges in all lists
  * @lingering: bytes of all @rest that are not written yet
  * @holding:   bridges_next_hold() may find something
@@ -426,7 +429,8 @@ static void run_hot(struct bridges *bs)
 /* Look at those of @place whose time has come. */
 static void run_slow(struct bridges *bs, enum place place)
 {
-	struct bridge *b, *next;
+	/* Who had its turn goes behind this one, and has no other in this round. */
+	struct bridge *b, *next, *last = TAILQ_LAST(&bs->lists[place], bridge_list);
 	uint64_t t;
 
 	if (bs->next[place] == UINT64_MAX)
@@ -436,7 +440,7 @@ static void run_slow(struct bridges *bs, enum place place)
 		return;
 	bs->next[place] = UINT64_MAX;
 	for (b = TAILQ_FIRST(&bs->lists[place]); b; b = next) {
-		next = TAILQ_NEXT(b, link);
+		next = b == last ? NULL : TAILQ_NEXT(b, link);
 		if (b->look_at > t) {
 			if (b->look_at < bs->next[place])
 				bs->next[place] = b->look_at;
@@ -455,8 +459,44 @@ static void run_slow(struct bridges *bs, enum place place)
 	}
 }
 
+static void tell_idle(struct bridges *bs)
+{
+	if (bs->idle && !bs->lingering)
+		bs->idle(bs->idle_ctx);
+}
+
+/* Peers that had time enough to come, or to read. */
+static void run_waiting(struct bridges *bs)
+{
+	struct bridge *b, *next;
+	uint64_t t;
+
+	if (bs->next[WAITING] == UINT64_MAX)
+		return;
+	t = now(bs);
+	if (t < bs->next[WAITING])
+		return;
+	bs->next[WAITING] = UINT64_MAX;
+	for (b = TAILQ_FIRST(&bs->lists[WAITING]); b; b = next) {
+		next = TAILQ_NEXT(b, link);
+		if (b->state != OFFERED && b->state != GUEST_LEFT)
+			continue;
+		if (b->look_at > t) {
+			bs->next[WAITING] = least(bs->next[WAITING], b->look_at);
+			continue;
+		}
+		log_info("cid %u: queue pair %u:%u: context %u %s", bs->cid, b->hold.handle.context, b->hold.handle.resource,
+			 b->hold.context,
+			 b->state == OFFERED ? "was given it, and did not come"
+					     : "does not read; what the guest wrote last is lost");
+		done(b);
+	}
+	tell_idle(bs);
+}
+
 bool bridges_run(struct bridges *bs)
 {
+	run_waiting(bs);
 	run_slow(bs, IDLE);
 	run_slow(bs, WARM);
 	run_hot(bs);
@@ -465,7 +505,7 @@ bool bridges_run(struct bridges *bs)
 
 uint64_t bridges_deadline(const struct bridges *bs)
 {
-	return least(bs->next[WARM], bs->next[IDLE]);
+	return least(least(bs->next[WARM], bs->next[IDLE]), bs->next[WAITING]);
 }
 
 /* --- Beginning and ending --------------------------------------------------------------------------------- */
@@ -513,6 +553,8 @@ static void feed(struct bridge *b)
 			break;
 		b->rest_off += (size_t)n;
 		bs->lingering -= (size_t)n;
+		if (n)
+			schedule(b, WAITING, LIMIT_BRIDGE_REST_NS, now(bs));
 		if (b->rest_off < b->rest_len && !ring_arm(b->ring, RING_OUT))
 			return;
 	}
@@ -558,14 +600,8 @@ void bridge_gone(struct bridge *b)
 	b->state = GUEST_LEFT;
 	b->must_hold = false;
 	b->parked = false;
-	move(b, WAITING);
+	schedule(b, WAITING, LIMIT_BRIDGE_REST_NS, now(b->bridges));
 	feed(b);
-}
-
-static void tell_idle(struct bridges *bs)
-{
-	if (bs->idle && !bs->lingering)
-		bs->idle(bs->idle_ctx);
 }
 
 /* The peer has attached, has woken us, or has gone. */
@@ -644,6 +680,7 @@ int32_t bridge_offer(struct bridges *bs, struct vmci_handle handle, uint32_t con
 		forget(b);
 		return VMCI_ERROR_NO_RESOURCES;
 	}
+	schedule(b, WAITING, LIMIT_BRIDGE_OFFER_NS, now(bs));
 	return VMCI_SUCCESS_QUEUEPAIR_ATTACH;
 }
 
@@ -655,13 +692,15 @@ int32_t bridge_take(struct bridges *bs, const struct bridge_hold *hold, int memo
 
 	if (!b) {
 		fd_close(&memory);
-		fd_close(&life);
+		closer_close(&life);
+		/* vmcid believes that we are attached. */
+		bridges_leave(bs, hold->handle);
 		return VMCI_ERROR_NO_RESOURCES;
 	}
 	r = ring_map(memory, life, bs->cid, hold->produce, hold->consume, &b->ring);
 	fd_close(&memory);
 	if (r)
-		fd_close(&life);
+		closer_close(&life);
 	else
 		r = watch(b);
 	if (r) {

@@ -686,17 +686,20 @@ static void tell_names(struct fabric *f, unsigned *budget)
 bool fabric_run(struct fabric *f)
 {
 	unsigned budget = LIMIT_FABRIC_TURN;
+	bool is_hot;
 
 	if (f->client && !fab_client_is_alive(f->client))
 		listen_to_vmcid(f);
 	if (f->roomy)
 		carry_on(f);
+	/* First, so that vmcid is told what ends by it. */
+	is_hot = bridges_run(f->bridges);
 	show_window(f, &budget);
 	tell_holds(f, &budget);
 	tell_names(f, &budget);
 	tell_left(f, &budget);
 	tell_watches(f, &budget);
-	return bridges_run(f->bridges) || !budget;
+	return is_hot || !budget;
 }
 
 uint64_t fabric_deadline(const struct fabric *f)

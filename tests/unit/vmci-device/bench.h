@@ -107,6 +107,12 @@ void turn(struct bench *b);
 
 int64_t now_ms(void);
 
+/* pass() - time goes by at once, for the code under test too */
+void pass(uint64_t ns);
+
+/* tick() - from now on, time goes by with each look at the clock */
+void tick(uint64_t ns);
+
 /* send_to() - the guest sends 24 + @payload bytes from its resource 5000. Return: what it reads */
 int32_t send_to(struct bench *b, struct vmci_handle dst, size_t payload);
 

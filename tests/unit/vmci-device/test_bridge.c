@@ -514,6 +514,96 @@ static void test_a_peer_that_dies_frees_what_lingers(void **state)
 	heard(b, FAB_QP_DETACH);
 }
 
+/* Who reads as slowly as he likes, but reads, gets everything; who does not read at all has a minute. */
+static void test_a_peer_that_does_not_read(void **state)
+{
+	struct bench *b = *state;
+	struct pair p;
+	struct ring *ring = open_pair(b, &p, 4096, 4096);
+	uint8_t buf[1024];
+
+	guest_fills(b, &p, 3);
+	assert_int_equal(guest_detach(&p), VMCI_SUCCESS);
+	for (unsigned i = 0; i < 3; i++) {
+		size_t before = fabric_lingering(b->f);
+
+		pass(LIMIT_BRIDGE_REST_NS / 2);
+		turn(b);
+		assert_int_equal(ring_read(ring, buf, sizeof(buf)), sizeof(buf));
+		until(b, fabric_lingering(b->f) < before);
+	}
+	assert_int_equal(look(ring), RING_ATTACHED);
+	pass(LIMIT_BRIDGE_REST_NS);
+	turn(b);
+	assert_int_equal(fabric_lingering(b->f), 0);
+	assert_int_equal(look(ring), RING_LEFT);
+	heard(b, FAB_QP_DETACH);
+	ring_free(ring);
+}
+
+/* Who was given the guest's pair, and keeps it without a word, does not keep it from the others. */
+static void test_a_peer_that_does_not_come(void **state)
+{
+	struct bench *b = *state;
+	struct fab_msg first, second;
+	struct ring *ring;
+	struct pair p;
+
+	guest_alloc(b, &p, PPN, mine, VMCI_INVALID_ID, 0, 4096, 4096);
+	first = asks(b, attach_question(&p));
+	assert_int_equal(first.status, VMCI_SUCCESS_QUEUEPAIR_ATTACH);
+	pass(LIMIT_BRIDGE_OFFER_NS / 2);
+	turn(b);
+	assert_int_equal(asks(b, attach_question(&p)).status, VMCI_ERROR_UNAVAILABLE);
+	pass(LIMIT_BRIDGE_OFFER_NS / 2);
+	turn(b);
+	second = asks(b, attach_question(&p));
+	assert_int_equal(second.status, VMCI_SUCCESS_QUEUEPAIR_ATTACH);
+	ring = peer_maps(second.fd, 4096, 4096);
+	until(b, b->rig->dev->inbox.count == 1);
+	exchange(b, &p, ring, 1000);
+	ring_free(ring);
+	close(first.fd[0]);
+	close(first.fd[1]);
+}
+
+/* All of many that cannot go on are looked at once a round, however long that takes. */
+static void test_stuck_pairs_have_one_turn_each(void **state)
+{
+	struct bench *b = *state;
+	struct ring *ring[8];
+	struct pair p[8];
+	uint8_t buf[300] = { 0 };
+
+	for (unsigned i = 0; i < 8; i++) {
+		assert_int_equal(guest_alloc(b, &p[i], PPN + i * 8, handle_make(CID, 2000 + i), VMCI_INVALID_ID, 0, 4096, 4096),
+				 VMCI_SUCCESS_QUEUEPAIR_CREATE);
+		ring[i] = attach_peer(b, &p[i]);
+		for (unsigned idle = 0; idle < 3; idle++)
+			while (ring_write(ring[i], buf, sizeof(buf)) > 0)
+				turn(b);
+	}
+	/* Would those that had their turn have another in the same round, it would never end. */
+	tick(LIMIT_BRIDGE_LAST_NS);
+	for (unsigned i = 0; i < 100; i++)
+		fabric_run(b->f);
+	tick(0);
+	for (unsigned i = 0; i < 8; i++) {
+		size_t n = 0, r;
+
+		for (unsigned idle = 0; idle < 100; idle++) {
+			while ((r = guest_read(&p[i], buf, sizeof(buf)))) {
+				n += r;
+				turn(b);
+			}
+			pass(LIMIT_BRIDGE_LAST_NS);
+			turn(b);
+		}
+		assert_int_equal(n, 2 * 4095);
+		ring_free(ring[i]);
+	}
+}
+
 static unsigned idled;
 
 static void on_idle(void *ctx)
@@ -866,6 +956,9 @@ int main(void)
 		T(test_what_the_guest_wrote_last_arrives),
 		T(test_what_the_guest_wrote_last_and_nobody_polled),
 		T(test_a_peer_that_dies_frees_what_lingers),
+		T(test_a_peer_that_does_not_read),
+		T(test_a_peer_that_does_not_come),
+		T(test_stuck_pairs_have_one_turn_each),
 		T(test_stopping_waits_for_readers),
 		T(test_what_the_peer_wrote_last_arrives),
 		T(test_guest_leaves_what_the_peer_has_left),
