@@ -80,7 +80,7 @@
  * both ends share an eventfd's flags and its counter: write(2) to it could be made to wait, send(2) with MSG_DONTWAIT not.
  *
  * A *token* says that vmcid gave its bearer the object before: who resumes after a restart of vmcid shows it. It is a
- * keyed hash; vmcid remembers none of them.
+ * stamp and a keyed hash; vmcid remembers none of them. Of two who show tokens for one handle, the newer one is right.
  *
  * Memory of queue pairs is a memfd, sealed against shrinking and growing: produce header page (of the creator), produce
  * data, consume header page, consume data, as VMCI has it (VMCI reference, 7.1), data rounded up to pages of 4096 bytes.
