@@ -6,20 +6,20 @@ int32_t brk_bell_create(struct brk_client *client, uint32_t rid, const uint8_t *
 			struct vmci_handle *ret_handle, uint8_t *ret_token)
 {
 	struct brk_resource *resource;
-	struct vmci_handle handle;
+	struct brk_wish wish;
 	int32_t result;
 
 	if (!client->context)
 		return VMCI_ERROR_INVALID_ARGS;
-	result = brk_resource_wish(client, client->context->cid, rid, BRK_TOKEN_BELL, resume, &handle, NULL);
+	result = brk_resource_wish(client, client->context->cid, rid, BRK_TOKEN_BELL, resume, false, &wish);
 	if (result >= 0)
-		result = brk_resource_new(client, sizeof(*resource), BRK_BELL, handle, 0, &resource);
+		result = brk_resource_new(client, sizeof(*resource), BRK_BELL, &wish, 0, &resource);
 	if (result < 0)
 		return result;
 	resource->thing = bell;
 	brk_list_add(&client->resources, &resource->owned);
-	brk_token_make(client, BRK_TOKEN_BELL, handle, ret_token);
-	*ret_handle = handle;
+	brk_token_make(client, BRK_TOKEN_BELL, wish.handle, wish.stamp, ret_token);
+	*ret_handle = wish.handle;
 	return VMCI_SUCCESS;
 }
 
@@ -49,12 +49,14 @@ int32_t brk_bell_open(struct brk_client *client, struct vmci_handle handle, void
 		return brk_cid_is_possible(handle.context) ? brk_absent(brk, VMCI_ERROR_DST_UNREACHABLE) :
 							     VMCI_ERROR_DST_UNREACHABLE;
 	resource = brk_resource_find(brk, handle);
-	is_guests = !resource && context->presence == BRK_VM && context->device != client;
+	/* Whatever others have under such a handle, the guest knows its own bells. */
+	is_guests = context->presence == BRK_VM && context->device != client &&
+		    !(resource && resource->type == BRK_BELL && resource->owner == context->device);
 	if (!is_guests && (!resource || resource->type != BRK_BELL)) {
 		result = brk_meet(client, context, true);
 		return result == VMCI_ERROR_DST_UNREACHABLE ? result : brk_absent(brk, VMCI_ERROR_NOT_FOUND);
 	}
-	result = brk_meet(client, context, resource && resource->is_trusted);
+	result = brk_meet(client, context, !is_guests && resource->is_trusted);
 	if (result == VMCI_ERROR_NO_ACCESS)
 		return brk_denied(client, "ring", handle, "restricted");
 	if (result)

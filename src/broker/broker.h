@@ -15,7 +15,10 @@
  *	Tokens	 BRK_TOKEN_SIZE bytes; say that an object was its bearer's before vmcid was started anew. @resume: the
  *		 token that the client shows, or NULL when it does not resume anything. @ret_token: where to write the
  *		 token of the new object; NULL is fine. A device needs none: it is vmcid's own. @resume of a device is
- *		 not looked at, but says by not being NULL that it resumes.
+ *		 good when it is no token, too: by not being NULL it says that the device resumes.
+ *		 In the time of grace, who resumes something takes it away from whom got it by an older token: the
+ *		 loser's calls about it say VMCI_ERROR_NOT_FOUND or VMCI_ERROR_NO_ACCESS from then on, and who loses
+ *		 its context is as before its hello.
  *	Order	 brk_hello() or brk_hello_device() comes first, and once: everything else before it, and a second one,
  *		 is VMCI_ERROR_INVALID_ARGS.
  *	Threads	 one. Ports must not call back.
@@ -86,6 +89,12 @@ struct brk_ports {
 
 	/* A keyed hash of @data. The key survives a restart of vmcid. */
 	void (*mac)(void *ctx, const uint8_t *data, size_t size, uint8_t ret_token[BRK_TOKEN_SIZE]);
+
+	/*
+	 * Real time in microseconds, for the stamps in tokens. It may stand still or go back: the broker's stamps do
+	 * not. It should not be much behind that of an earlier broker with the same key.
+	 */
+	uint64_t (*now)(void *ctx);
 
 	/* A line for the log. Each client causes LIMIT_BRK_NOTES of them at most, see brk_notes_renew(). */
 	void (*log)(void *ctx, enum log_level level, const char *line);
@@ -359,7 +368,7 @@ uint64_t brk_qp_memory(uint64_t produce, uint64_t consume);
  *
  * Return: VMCI_SUCCESS_QUEUEPAIR_CREATE; in this order VMCI_ERROR_NO_RESOURCES (more than 128 MiB),
  * VMCI_ERROR_INVALID_ARGS, VMCI_ERROR_ALREADY_EXISTS, VMCI_ERROR_NO_ACCESS (the handle is neither the creator's nor
- * the peer's; id below 1024; token), VMCI_ERROR_DST_UNREACHABLE (no such peer), VMCI_ERROR_NO_RESOURCES (quota);
+ * the peer's, or another VM's; id below 1024; token), VMCI_ERROR_DST_UNREACHABLE (no such peer), VMCI_ERROR_NO_RESOURCES (quota);
  * VMCI_ERROR_NO_MEM; BRK_LATER
  */
 int32_t brk_qp_create(struct brk_client *client, const struct brk_qp *qp, const uint8_t *resume, void *pair,
@@ -396,7 +405,7 @@ int32_t brk_qp_attached(struct brk_client *client, struct brk_client *device, co
  * @token: from brk_qp_create(), brk_qp_attach() or brk_qp_attached()
  *
  * Return: 0; VMCI_ERROR_NO_ACCESS: token; VMCI_ERROR_ALREADY_EXISTS: this client holds it already;
- * VMCI_ERROR_UNAVAILABLE: both ends are held; VMCI_ERROR_QUEUEPAIR_MISMATCH: the other end said something else;
+ * VMCI_ERROR_UNAVAILABLE: both ends are held, or it is another pair now; VMCI_ERROR_QUEUEPAIR_MISMATCH: the other end said something else;
  * VMCI_ERROR_NO_RESOURCES; VMCI_ERROR_INVALID_ARGS
  */
 int32_t brk_qp_hold(struct brk_client *client, const struct brk_qp *qp, const uint8_t *token);

@@ -76,6 +76,13 @@ static void release(struct brk_client *client)
 	client->events = NULL;
 	brk_context_leave(client);
 	brk_account_put(brk, client->account);
+	client->account = NULL;
+}
+
+void brk_client_evict(struct brk_client *client)
+{
+	brk_note(client, LOG_LEVEL_INFO, "loses its context: it showed an old token");
+	release(client);
 }
 
 struct brk_client *brk_client_free(struct brk_client *client)

@@ -95,6 +95,7 @@ static void die(struct brk *brk, struct brk_context *context)
 	context->name[0] = '\0';
 	context->domain[0] = '\0';
 	context->gen = 0;
+	context->stamp = 0;
 	context->presence = BRK_ABSENT;
 	context->is_reserved = was_reserved;
 	brk_context_put(brk, context);
@@ -134,7 +135,7 @@ static uint32_t choose_cid(struct brk *brk)
 	return 0;
 }
 
-static int32_t make_software(struct brk_client *client, uint32_t cid, bool restricted)
+static int32_t make_software(struct brk_client *client, uint32_t cid, bool restricted, uint64_t stamp)
 {
 	struct brk *brk = client->brk;
 	struct brk_context *context;
@@ -156,6 +157,7 @@ static int32_t make_software(struct brk_client *client, uint32_t cid, bool restr
 	}
 	context->presence = BRK_SOFTWARE;
 	context->gen = ++brk->gen;
+	context->stamp = stamp;
 	context->is_restricted = restricted;
 	context->is_trusted = client->creds.trusted;
 	context->uid = client->creds.uid;
@@ -177,12 +179,49 @@ static int32_t join_host(struct brk_client *client, bool restricted)
 	return VMCI_SUCCESS;
 }
 
-static int32_t join_software(struct brk_client *client, struct brk_context *context)
+/* Another user has come back to @context by an older token. What others refer to it by is meant for us, and stays. */
+static int32_t win_software(struct brk_client *client, struct brk_context *context, bool restricted, uint64_t stamp)
+{
+	struct brk *brk = client->brk;
+	struct brk_account *account;
+
+	if (client->user->contexts >= brk->limits.contexts)
+		return VMCI_ERROR_NO_RESOURCES;
+	account = brk_account_get(client->user, false);
+	if (!account)
+		return VMCI_ERROR_NO_MEM;
+	brk_of(context->clients.next, struct brk_client, in_context)->user->contexts--;
+	client->user->contexts++;
+	/* It is never empty, so it does not die. */
+	join(client, context, account);
+	while (context->clients.next != &client->in_context || client->in_context.next != &context->clients) {
+		struct brk_link *link = context->clients.next;
+
+		if (link == &client->in_context)
+			link = link->next;
+		brk_client_evict(brk_of(link, struct brk_client, in_context));
+	}
+	context->gen = ++brk->gen;
+	context->stamp = stamp;
+	context->is_restricted = restricted;
+	context->is_trusted = client->creds.trusted;
+	context->uid = client->creds.uid;
+	return VMCI_SUCCESS;
+}
+
+static int32_t join_software(struct brk_client *client, struct brk_context *context, bool restricted, uint64_t stamp)
 {
 	struct brk_client *member;
 
-	if (context->presence != BRK_SOFTWARE || context->uid != client->creds.uid)
+	if (context->presence != BRK_SOFTWARE)
 		return VMCI_ERROR_NO_ACCESS;
+	if (context->uid != client->creds.uid && brk_stamp_displaces(client->brk, stamp, context->stamp))
+		return win_software(client, context, restricted, stamp);
+	if (context->uid != client->creds.uid)
+		return VMCI_ERROR_NO_ACCESS;
+	/* One user's: all his programs may, and what they show from now on is the newest. */
+	if (brk_stamp_displaces(client->brk, stamp, context->stamp))
+		context->stamp = stamp;
 	member = brk_of(context->clients.next, struct brk_client, in_context);
 	member->account->refs++;
 	join(client, context, member->account);
@@ -193,21 +232,22 @@ static int32_t hello(struct brk_client *client, uint32_t wish, bool restricted, 
 {
 	struct brk *brk = client->brk;
 	struct brk_context *context;
+	uint64_t stamp = 0;
 
 	if (wish == VMCI_CID_HOST)
 		return join_host(client, restricted);
 	if (wish < VMCI_CID_FIRST_VM || (wish == VMCI_INVALID_ID && resume))
 		return VMCI_ERROR_INVALID_ARGS;
-	if (resume && !brk_token_is_good(client, BRK_TOKEN_CONTEXT, handle_make(wish, 0), resume))
+	if (resume && !brk_token_is_good(client, BRK_TOKEN_CONTEXT, handle_make(wish, 0), resume, &stamp))
 		return VMCI_ERROR_NO_ACCESS;
 	context = wish == VMCI_INVALID_ID ? NULL : brk_context_find(brk, wish);
 	if (context && context->presence != BRK_ABSENT)
-		return join_software(client, context);
+		return join_software(client, context, restricted, stamp);
 	if (context && context->is_reserved)
 		return VMCI_ERROR_NO_ACCESS;
 	if (brk->is_grace && !resume && wish != VMCI_INVALID_ID)
 		return BRK_LATER;
-	return make_software(client, wish, restricted);
+	return make_software(client, wish, restricted, resume ? stamp : brk_stamp_new(brk));
 }
 
 int32_t brk_hello(struct brk_client *client, uint32_t wish, bool restricted, const char *label, const uint8_t *resume,
@@ -221,7 +261,8 @@ int32_t brk_hello(struct brk_client *client, uint32_t wish, bool restricted, con
 	if (result < 0)
 		return result;
 	brk_copy_text(client->label, BRK_LABEL_MAX, label);
-	brk_token_make(client, BRK_TOKEN_CONTEXT, handle_make(client->context->cid, 0), ret_token);
+	brk_token_make(client, BRK_TOKEN_CONTEXT, handle_make(client->context->cid, 0), client->context->stamp,
+		       ret_token);
 	return VMCI_SUCCESS;
 }
 

@@ -8,20 +8,20 @@ int32_t brk_dg_create(struct brk_client *client, uint32_t rid, const uint8_t *re
 		      struct vmci_handle *ret_handle, uint8_t *ret_token)
 {
 	struct brk_resource *resource;
-	struct vmci_handle handle;
+	struct brk_wish wish;
 	int32_t result;
 
 	if (!client->context || client->creds.device)
 		return VMCI_ERROR_INVALID_ARGS;
-	result = brk_resource_wish(client, client->context->cid, rid, BRK_TOKEN_DATAGRAM, resume, &handle, NULL);
+	result = brk_resource_wish(client, client->context->cid, rid, BRK_TOKEN_DATAGRAM, resume, false, &wish);
 	if (result >= 0)
-		result = brk_resource_new(client, sizeof(*resource), BRK_DATAGRAM, handle, 0, &resource);
+		result = brk_resource_new(client, sizeof(*resource), BRK_DATAGRAM, &wish, 0, &resource);
 	if (result < 0)
 		return result;
 	resource->thing = sink;
 	brk_list_add(&client->resources, &resource->owned);
-	brk_token_make(client, BRK_TOKEN_DATAGRAM, handle, ret_token);
-	*ret_handle = handle;
+	brk_token_make(client, BRK_TOKEN_DATAGRAM, wish.handle, wish.stamp, ret_token);
+	*ret_handle = wish.handle;
 	return VMCI_SUCCESS;
 }
 

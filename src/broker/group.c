@@ -26,7 +26,8 @@ int32_t brk_group_public(struct brk *brk)
 	brk_table_add(&brk->handles, &resource->node,
 		      brk_hash(brk->seed, resource->handle.context, resource->handle.resource));
 	brk->public = group;
-	if (brk_name_new(brk, NULL, BRK_PUBLIC_GROUP_NAME, sizeof(BRK_PUBLIC_GROUP_NAME) - 1, resource->handle) < 0) {
+	if (brk_name_new(brk, NULL, BRK_PUBLIC_GROUP_NAME, sizeof(BRK_PUBLIC_GROUP_NAME) - 1, resource->handle, 0) <
+	    0) {
 		brk_resource_free(brk, resource);
 		return VMCI_ERROR_NO_MEM;
 	}
@@ -59,24 +60,24 @@ int32_t brk_group_create(struct brk_client *client, uint32_t rid, const uint8_t 
 			 uint8_t *ret_token)
 {
 	struct brk_resource *resource;
-	struct vmci_handle handle;
 	struct brk_group *group;
+	struct brk_wish wish;
 	int32_t result;
 
 	if (!client->context)
 		return VMCI_ERROR_INVALID_ARGS;
 	result = brk_resource_wish(client, VMCI_CID_HOST, resume ? rid : VMCI_INVALID_ID, BRK_TOKEN_GROUP, resume,
-				   &handle, NULL);
+				   false, &wish);
 	if (result >= 0)
-		result = brk_resource_new(client, sizeof(*group), BRK_GROUP, handle, 0, &resource);
+		result = brk_resource_new(client, sizeof(*group), BRK_GROUP, &wish, 0, &resource);
 	if (result < 0)
 		return result;
 	group = brk_of(resource, struct brk_group, resource);
 	brk_side_init(&group->members);
 	brk_side_init(&group->granted);
 	brk_list_add(&client->resources, &resource->owned);
-	brk_token_make(client, BRK_TOKEN_GROUP, handle, ret_token);
-	*ret_handle = handle;
+	brk_token_make(client, BRK_TOKEN_GROUP, wish.handle, wish.stamp, ret_token);
+	*ret_handle = wish.handle;
 	return VMCI_SUCCESS;
 }
 

@@ -22,7 +22,7 @@ static struct brk_name *find(const struct brk *brk, const char *text, size_t siz
 }
 
 int32_t brk_name_new(struct brk *brk, struct brk_client *client, const char *text, size_t size,
-		     struct vmci_handle handle)
+		     struct vmci_handle handle, uint64_t stamp)
 {
 	struct brk_name *name = calloc(1, sizeof(*name) + size);
 	struct brk_context *context = name ? brk_context_get(brk, handle.context) : NULL;
@@ -39,6 +39,7 @@ int32_t brk_name_new(struct brk *brk, struct brk_client *client, const char *tex
 	name->handle = handle;
 	name->context = context;
 	name->client = client;
+	name->stamp = stamp;
 	name->size = size;
 	memcpy(name->text, text, size);
 	brk_link_init(&name->in_client);
@@ -117,25 +118,35 @@ static struct outcome look_up(struct brk_client *client, const struct discovery_
 static struct outcome add(struct brk_client *client, const struct discovery_request *request, const uint8_t *resume)
 {
 	struct vmci_handle handle = request->handle;
+	struct brk *brk = client->brk;
+	struct brk_name *known;
+	uint64_t stamp = 0;
 
 	if (!brk_cid_is_possible(handle.context) || handle.resource == VMCI_INVALID_ID)
 		return refuse(VMCI_ERROR_INVALID_ARGS, "invalid handle");
-	if (client->brk->limits.trusted_names && !brk_client_is_trusted(client))
+	if (brk->limits.trusted_names && !brk_client_is_trusted(client))
 		return refuse(VMCI_ERROR_NO_ACCESS, "only trusted ones may register names");
 	if (is_reserved(request->name, request->name_size))
 		return refuse(VMCI_ERROR_NO_ACCESS, "reserved name");
 	if (client->context->presence != BRK_HOST && handle.context != client->context->cid)
 		return refuse(VMCI_ERROR_NO_ACCESS, "another context's handle");
-	if (resume && !brk_token_is_good_name(client, request->name, request->name_size, resume))
+	if (resume && !brk_token_is_good_name(client, request->name, request->name_size, resume, &stamp))
 		return refuse(VMCI_ERROR_NO_ACCESS, "wrong token");
-	if (find(client->brk, request->name, request->name_size))
+	known = find(brk, request->name, request->name_size);
+	if (known && !brk_stamp_displaces(brk, stamp, known->stamp))
 		return refuse(VMCI_ERROR_ALREADY_EXISTS, "");
 	/* Somebody else may have had it before the restart. */
-	if (client->brk->is_grace && !resume)
+	if (brk->is_grace && !resume)
 		return refuse(BRK_LATER, "the broker is starting");
-	if (client->account->names >= client->brk->limits.names)
+	if (client->account->names >= brk->limits.names)
 		return refuse(VMCI_ERROR_NO_RESOURCES, "too many names");
-	return refuse(brk_name_new(client->brk, client, request->name, request->name_size, handle), "");
+	if (known) {
+		brk_note(client, LOG_LEVEL_INFO, "has a name back from another, who showed an older token");
+		brk_name_free(brk, known);
+	}
+	if (!resume)
+		stamp = brk_stamp_new(brk);
+	return refuse(brk_name_new(brk, client, request->name, request->name_size, handle, stamp), "");
 }
 
 static struct outcome take_away(struct brk_client *client, const struct discovery_request *request)
@@ -203,7 +214,8 @@ int32_t brk_discovery(struct brk_client *client, const uint8_t *request, size_t 
 	if (ret_token)
 		memset(ret_token, 0, BRK_TOKEN_SIZE);
 	if (parsed.action == DISCOVERY_REGISTER && outcome.code == VMCI_SUCCESS)
-		brk_token_make_name(client, parsed.name, parsed.name_size, ret_token);
+		brk_token_make_name(client, parsed.name, parsed.name_size,
+				    find(client->brk, parsed.name, parsed.name_size)->stamp, ret_token);
 	return VMCI_SUCCESS;
 }
 

@@ -96,12 +96,12 @@ static void complete(struct brk_pair *pair, struct brk_client *client)
 	pair->state = BRK_PAIR_ATTACHED;
 }
 
-static int32_t new_pair(struct brk_client *client, const struct brk_qp *qp, struct vmci_handle handle,
+static int32_t new_pair(struct brk_client *client, const struct brk_qp *qp, const struct brk_wish *wish,
 			struct brk_pair **ret_pair)
 {
 	struct brk_resource *resource;
 	struct brk_pair *pair;
-	int32_t result = brk_resource_new(client, sizeof(*pair), BRK_PAIR, handle, qp->produce + qp->consume,
+	int32_t result = brk_resource_new(client, sizeof(*pair), BRK_PAIR, wish, qp->produce + qp->consume,
 					  &resource);
 
 	if (result < 0)
@@ -135,7 +135,7 @@ static bool is_mirrored(const struct brk_pair *pair, const struct brk_qp *qp)
 }
 
 /* After a restart: is it the second end of @pair that @client has? */
-static int32_t claim(struct brk_client *client, struct brk_pair *pair, const struct brk_qp *qp)
+static int32_t claim(struct brk_client *client, struct brk_pair *pair, const struct brk_qp *qp, uint64_t stamp)
 {
 	const struct brk_end *first = &pair->end[0], *second = &pair->end[1];
 	bool is_missing = pair->state == BRK_PAIR_ATTACHED && second->is_missing;
@@ -152,6 +152,8 @@ static int32_t claim(struct brk_client *client, struct brk_pair *pair, const str
 		return VMCI_ERROR_NO_RESOURCES;
 	brk_drop(client->brk, pair->resource.thing);
 	pair->resource.thing = NULL;
+	if (!pair->resource.stamp)
+		pair->resource.stamp = stamp;
 	complete(pair, client);
 	return VMCI_SUCCESS;
 }
@@ -159,6 +161,14 @@ static int32_t claim(struct brk_client *client, struct brk_pair *pair, const str
 static struct brk_pair *pair_of(struct brk_resource *resource)
 {
 	return resource && resource->type == BRK_PAIR ? brk_of(resource, struct brk_pair, resource) : NULL;
+}
+
+/* Is context @cid that of a VM, whether it is there or not, and @client not its device? */
+static bool is_another_vm(const struct brk_client *client, uint32_t cid)
+{
+	const struct brk_context *context = brk_context_find(client->brk, cid);
+
+	return context && context->device != client && (context->presence == BRK_VM || context->is_reserved);
 }
 
 /* May @client make a pair for @qp->peer? VMCI, 7.4, 4. */
@@ -186,8 +196,8 @@ int32_t brk_qp_create(struct brk_client *client, const struct brk_qp *qp, const 
 		      struct vmci_handle *ret_handle, uint8_t *ret_token)
 {
 	struct vmci_handle handle = qp->handle;
-	struct brk_resource *known = NULL;
 	struct brk_pair *pair;
+	struct brk_wish wish;
 	uint64_t bytes;
 	int32_t result = check_sizes(qp, &bytes);
 	uint32_t own = brk_client_cid(client);
@@ -200,12 +210,15 @@ int32_t brk_qp_create(struct brk_client *client, const struct brk_qp *qp, const 
 		return VMCI_ERROR_INVALID_ARGS;
 	if (handle.context != own && (qp->peer == VMCI_INVALID_ID || handle.context != qp->peer))
 		return brk_denied(client, "create queue pair", handle, "neither its own nor the peer's");
-	result = brk_resource_wish(client, handle.context, handle.resource, BRK_TOKEN_PAIR, resume, &handle, &known);
+	if (is_another_vm(client, handle.context))
+		return brk_denied(client, "create queue pair", handle, "a guest's");
+	result = brk_resource_wish(client, handle.context, handle.resource, BRK_TOKEN_PAIR, resume, true, &wish);
 	if (result < 0)
 		return result;
-	if (known) {
-		pair = pair_of(known);
-		result = pair ? claim(client, pair, qp) : VMCI_ERROR_ALREADY_EXISTS;
+	handle = wish.handle;
+	if (wish.known) {
+		pair = pair_of(wish.known);
+		result = pair ? claim(client, pair, qp, wish.stamp) : VMCI_ERROR_ALREADY_EXISTS;
 		if (result < 0)
 			return result;
 		/* Somebody has attached already: nobody needs it any more. */
@@ -213,13 +226,13 @@ int32_t brk_qp_create(struct brk_client *client, const struct brk_qp *qp, const 
 	} else {
 		result = check_peer(client, qp, handle, resume);
 		if (result >= 0)
-			result = new_pair(client, qp, handle, &pair);
+			result = new_pair(client, qp, &wish, &pair);
 		if (result < 0)
 			return result;
 		pair->resource.thing = thing;
 		pair->is_resumed = resume;
 	}
-	brk_token_make(client, BRK_TOKEN_PAIR, handle, ret_token);
+	brk_token_make(client, BRK_TOKEN_PAIR, handle, pair->resource.stamp, ret_token);
 	*ret_handle = handle;
 	return VMCI_SUCCESS_QUEUEPAIR_CREATE;
 }
@@ -284,6 +297,17 @@ static void tell_peer(const struct brk_pair *pair, const struct brk_end *from, u
 	brk_event(to->client, &event);
 }
 
+/*
+ * Is @pair in the context of a VM whose device has no end of it? Then it is not the one that the guest may have now:
+ * somebody holds it, whose guest has left it.
+ */
+static bool is_stale(const struct brk_client *client, struct brk_pair *pair)
+{
+	const struct brk_context *context = brk_context_present(client->brk, pair->resource.handle.context);
+
+	return context && context->presence == BRK_VM && context->device != client && !end_of(pair, context->device);
+}
+
 int32_t brk_qp_attach(struct brk_client *client, const struct brk_qp *qp, void **ret_pair, uint32_t *ret_creator,
 		      uint8_t *ret_token, struct brk_client **ret_device)
 {
@@ -302,6 +326,8 @@ int32_t brk_qp_attach(struct brk_client *client, const struct brk_qp *qp, void *
 		return VMCI_ERROR_NOT_FOUND;
 	if (end_of(pair, client))
 		return VMCI_ERROR_ALREADY_EXISTS;
+	if (is_stale(client, pair))
+		return attach_unknown(client, qp, ret_device);
 	result = may_attach(client, pair, qp);
 	if (result < 0)
 		return result;
@@ -309,7 +335,7 @@ int32_t brk_qp_attach(struct brk_client *client, const struct brk_qp *qp, void *
 	*ret_creator = pair->end[0].cid;
 	pair->resource.thing = NULL;
 	complete(pair, client);
-	brk_token_make(client, BRK_TOKEN_PAIR, qp->handle, ret_token);
+	brk_token_make(client, BRK_TOKEN_PAIR, qp->handle, pair->resource.stamp, ret_token);
 	tell_peer(pair, &pair->end[1], VMCI_EVENT_QP_PEER_ATTACH);
 	return VMCI_SUCCESS_QUEUEPAIR_ATTACH;
 }
@@ -323,6 +349,8 @@ int32_t brk_qp_attached(struct brk_client *client, struct brk_client *device, co
 		.produce = qp->consume,
 		.consume = qp->produce,
 	};
+	struct brk_wish wish = { .handle = qp->handle };
+	struct brk_resource *known;
 	struct brk_pair *pair;
 	uint64_t bytes;
 	int32_t result = check_sizes(qp, &bytes);
@@ -332,21 +360,25 @@ int32_t brk_qp_attached(struct brk_client *client, struct brk_client *device, co
 	if (!client->context || !device->context || !device->creds.device || client == device ||
 	    device->context->cid != qp->handle.context || qp->handle.resource == VMCI_INVALID_ID)
 		return VMCI_ERROR_INVALID_ARGS;
-	if (brk_resource_find(client->brk, qp->handle))
+	known = brk_resource_find(client->brk, qp->handle);
+	if (known && (known->type != BRK_PAIR || end_of(pair_of(known), client) || !is_stale(client, pair_of(known))))
 		return VMCI_ERROR_ALREADY_EXISTS;
 	if (!brk_account_has_room(client->account, BRK_PAIR, bytes))
 		return VMCI_ERROR_NO_RESOURCES;
-	result = new_pair(device, &theirs, qp->handle, &pair);
+	if (known)
+		brk_resource_displace(client->brk, known);
+	wish.stamp = brk_stamp_new(client->brk);
+	result = new_pair(device, &theirs, &wish, &pair);
 	if (result < 0)
 		return result;
 	complete(pair, client);
-	brk_token_make(client, BRK_TOKEN_PAIR, qp->handle, ret_token);
+	brk_token_make(client, BRK_TOKEN_PAIR, qp->handle, wish.stamp, ret_token);
 	return VMCI_SUCCESS_QUEUEPAIR_ATTACH;
 }
 
 int32_t brk_qp_hold(struct brk_client *client, const struct brk_qp *qp, const uint8_t *token)
 {
-	struct brk_resource *known;
+	struct brk_wish wish = { .handle = qp->handle };
 	struct brk_pair *pair;
 	uint64_t bytes;
 	int32_t result = check_sizes(qp, &bytes);
@@ -357,14 +389,16 @@ int32_t brk_qp_hold(struct brk_client *client, const struct brk_qp *qp, const ui
 	if (!client->context || !brk_cid_is_possible(qp->peer) || qp->handle.resource <= VMCI_RID_STREAM ||
 	    qp->handle.resource == VMCI_INVALID_ID || (qp->handle.context != own && qp->handle.context != qp->peer))
 		return VMCI_ERROR_INVALID_ARGS;
-	if (!brk_token_is_good(client, BRK_TOKEN_PAIR, qp->handle, token))
+	if (!brk_token_is_good(client, BRK_TOKEN_PAIR, qp->handle, token, &wish.stamp))
 		return brk_denied(client, "hold", qp->handle, "wrong token");
-	known = brk_resource_find(client->brk, qp->handle);
-	if (known && known->type != BRK_PAIR)
+	if (brk_resource_contest(client, &wish) < 0)
+		return pair_of(brk_resource_find(client->brk, qp->handle)) ? VMCI_ERROR_UNAVAILABLE :
+									     VMCI_ERROR_ALREADY_EXISTS;
+	if (wish.known && wish.known->type != BRK_PAIR)
 		return VMCI_ERROR_ALREADY_EXISTS;
-	if (known)
-		return claim(client, pair_of(known), qp);
-	result = new_pair(client, qp, qp->handle, &pair);
+	if (wish.known)
+		return claim(client, pair_of(wish.known), qp, wish.stamp);
+	result = new_pair(client, qp, &wish, &pair);
 	if (result < 0)
 		return result;
 	pair->state = BRK_PAIR_ATTACHED;
@@ -372,6 +406,20 @@ int32_t brk_qp_hold(struct brk_client *client, const struct brk_qp *qp, const ui
 	pair->end[1].cid = qp->peer;
 	pair->end[1].is_missing = true;
 	return VMCI_SUCCESS;
+}
+
+void brk_pair_done(struct brk *brk, struct brk_pair *pair)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct brk_end *end = &pair->end[i];
+
+		brk_list_del(&end->in_client);
+		end->client = NULL;
+		if (end->account)
+			brk_account_del(brk, end->account, BRK_PAIR, pair->resource.bytes);
+		end->account = NULL;
+	}
+	pair->resource.owner = NULL;
 }
 
 int32_t brk_end_leave(struct brk *brk, struct brk_end *end)

@@ -55,6 +55,7 @@ struct brk_slot {
  * @next_rid, @next_cid: where the search for the next id begins; never goes back
  * @notes_period: how often brk_notes_renew() was called
  * @gen:     counts what has an order: presences of contexts, memberships
+ * @stamp:   the newest that was given, or shown
  * @handles, @contexts, @users, @names, @named, @relations: tables by handle, id, uid, name, named handle, sides
  */
 struct brk {
@@ -71,6 +72,7 @@ struct brk {
 	uint32_t next_rid;
 	uint32_t next_cid;
 	uint64_t gen;
+	uint64_t stamp;
 	struct brk_table handles;
 	struct brk_table contexts;
 	struct brk_table users;
@@ -228,6 +230,7 @@ enum brk_presence {
 /**
  * struct brk_context - a context
  * @gen:        of this presence
+ * @stamp:      software: of its creation, also before a restart
  * @is_trusted: software: its user is
  * @is_reserved: belongs to a configured VM
  * @uid:        software: whose
@@ -244,6 +247,7 @@ struct brk_context {
 	uint32_t cid;
 	enum brk_presence presence;
 	uint64_t gen;
+	uint64_t stamp;
 	bool is_restricted;
 	bool is_unrestricted;
 	bool is_trusted;
@@ -324,6 +328,9 @@ struct brk_client {
 	unsigned notes_period;
 };
 
+/* brk_client_evict() - @client loses its context and all that it has there, and is as before its hello */
+void brk_client_evict(struct brk_client *client);
+
 /* brk_note() - a line for the log, which names the client. The line says what @client did, or what became of it. */
 void brk_note(struct brk_client *client, enum log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -349,15 +356,38 @@ enum brk_token {
 	BRK_TOKEN_NAME,
 };
 
-/* brk_token_make() - say that @handle (or the name) was this client's user's; @ret_token may be NULL */
-void brk_token_make(const struct brk_client *client, enum brk_token kind, struct vmci_handle handle,
-		    uint8_t *ret_token);
-void brk_token_make_name(const struct brk_client *client, const char *name, size_t size, uint8_t *ret_token);
+/*
+ * A stamp says which creation of a handle, context or name a token is about: it is in the token, grows from creation to
+ * creation, also over restarts, and is the same for all who have to do with one object. 0: not known, because a device
+ * said so without a token; fits any.
+ */
+#define BRK_STAMP_MAX ((UINT64_C(1) << 56) - 1)
 
-/* brk_token_is_good() - is @token what was made? Devices need none. */
+/* brk_stamp_new() - of something that is made now */
+uint64_t brk_stamp_new(struct brk *brk);
+
+static inline bool brk_stamp_fits(uint64_t a, uint64_t b)
+{
+	return !a || !b || a == b;
+}
+
+/* brk_stamp_displaces() - does who shows @stamp get what somebody has with the stamp @old? */
+static inline bool brk_stamp_displaces(const struct brk *brk, uint64_t stamp, uint64_t old)
+{
+	return brk->is_grace && old && stamp > old;
+}
+
+/* brk_token_make() - say that @handle (or the name) was this client's user's; @ret_token may be NULL */
+void brk_token_make(const struct brk_client *client, enum brk_token kind, struct vmci_handle handle, uint64_t stamp,
+		    uint8_t *ret_token);
+void brk_token_make_name(const struct brk_client *client, const char *name, size_t size, uint64_t stamp,
+			 uint8_t *ret_token);
+
+/* brk_token_is_good() - is @token what was made, and with which stamp? Devices need none. */
 bool brk_token_is_good(const struct brk_client *client, enum brk_token kind, struct vmci_handle handle,
-		       const uint8_t *token);
-bool brk_token_is_good_name(const struct brk_client *client, const char *name, size_t size, const uint8_t *token);
+		       const uint8_t *token, uint64_t *ret_stamp);
+bool brk_token_is_good_name(const struct brk_client *client, const char *name, size_t size, const uint8_t *token,
+			    uint64_t *ret_stamp);
 
 /* --- resource.c */
 
@@ -366,6 +396,7 @@ bool brk_token_is_good_name(const struct brk_client *client, const char *name, s
  * @node:      in @handles
  * @owner:     its client; NULL: has gone (pairs, regions), or the broker itself (public group)
  * @owned:     in @owner->resources (not pairs and regions)
+ * @stamp:     of its creation, also before a restart; 0: unknown
  * @gen:       of the owner's context; 0: unknown
  * @uid, @is_trusted: of the owner, also when it has gone
  * @account:   where it counts; NULL: nowhere (public group)
@@ -381,6 +412,7 @@ struct brk_resource {
 	struct vmci_handle handle;
 	struct brk_client *owner;
 	struct brk_link owned;
+	uint64_t stamp;
 	uint64_t gen;
 	uint32_t uid;
 	bool is_trusted;
@@ -394,23 +426,45 @@ struct brk_resource {
 struct brk_resource *brk_resource_find(const struct brk *brk, struct vmci_handle handle);
 
 /**
- * brk_resource_wish() - which handle does the new resource get?
+ * struct brk_wish - which handle a new resource gets
+ * @stamp: of the creation
+ * @known: after a restart: the same one, of which somebody else has told already
+ */
+struct brk_wish {
+	struct vmci_handle handle;
+	uint64_t stamp;
+	struct brk_resource *known;
+};
+
+/**
+ * brk_resource_wish() - may @client have the handle (@cid, @rid)?
  * @cid:    context of the handle
  * @resume: NULL, or the token
- * @is_known: with @resume, a resource of this handle is not refused, but returned by @ret_known
+ * @is_shared: with @resume, a resource of the same handle and stamp is not refused, but returned
  *
  * Return: 0; VMCI_ERROR_*; BRK_LATER
  */
 int32_t brk_resource_wish(struct brk_client *client, uint32_t cid, uint32_t rid, enum brk_token kind,
-			  const uint8_t *resume, struct vmci_handle *ret_handle, struct brk_resource **ret_known);
+			  const uint8_t *resume, bool is_shared, struct brk_wish *ret_wish);
+
+/**
+ * brk_resource_contest() - @client resumes what has @wish->handle and @wish->stamp
+ *
+ * @wish->known is set if it is there; another one under the handle is taken away if it is older.
+ * Return: 0; VMCI_ERROR_ALREADY_EXISTS: it stays
+ */
+int32_t brk_resource_contest(struct brk_client *client, struct brk_wish *wish);
 
 /**
  * brk_resource_new() - a resource of @size bytes, of which struct brk_resource is the head; counted
  *
  * @client's, but in none of its lists. Return: 0; VMCI_ERROR_NO_RESOURCES; VMCI_ERROR_NO_MEM
  */
-int32_t brk_resource_new(struct brk_client *client, size_t size, enum brk_type type, struct vmci_handle handle,
+int32_t brk_resource_new(struct brk_client *client, size_t size, enum brk_type type, const struct brk_wish *wish,
 			 uint64_t bytes, struct brk_resource **ret_resource);
+
+/* brk_resource_displace() - as brk_resource_free(), but nobody is told, and its names stay for what comes instead */
+void brk_resource_displace(struct brk *brk, struct brk_resource *resource);
 
 /* brk_resource_free() - with its thing, grants, and names */
 void brk_resource_free(struct brk *brk, struct brk_resource *resource);
@@ -510,6 +564,9 @@ struct brk_pair {
 /* brk_pair_state_to_string() - for humans */
 const char *brk_pair_state_to_string(enum brk_pair_state state);
 
+/* brk_pair_done() - forget the ends; nobody is told */
+void brk_pair_done(struct brk *brk, struct brk_pair *pair);
+
 /* brk_end_leave() - the end's client leaves the pair. Return: 0 or VMCI_SUCCESS_LAST_DETACH */
 int32_t brk_end_leave(struct brk *brk, struct brk_end *end);
 
@@ -524,6 +581,9 @@ struct brk_region {
 	struct brk_side attached;
 };
 
+/* brk_region_done() - forget who is attached */
+void brk_region_done(struct brk *brk, struct brk_region *region);
+
 /* brk_region_leave() - @attachment ends. Return: 0 or VMCI_SUCCESS_LAST_DETACH */
 int32_t brk_region_leave(struct brk *brk, struct brk_relation *attachment);
 
@@ -531,6 +591,7 @@ int32_t brk_region_leave(struct brk *brk, struct brk_relation *attachment);
  * struct brk_name - a name
  * @node, @by_handle: in @names, @named
  * @client:     who registered it; NULL: the broker
+ * @stamp:      of the registration, also before a restart; 0: unknown
  * @in_client:  in @client->names
  * @in_context: in the list of the context that @handle lies in
  */
@@ -541,6 +602,7 @@ struct brk_name {
 	struct vmci_handle handle;
 	struct brk_context *context;
 	struct brk_client *client;
+	uint64_t stamp;
 	struct brk_link in_client;
 	struct brk_link in_context;
 	size_t size;
@@ -548,7 +610,7 @@ struct brk_name {
 };
 
 int32_t brk_name_new(struct brk *brk, struct brk_client *client, const char *text, size_t size,
-		     struct vmci_handle handle);
+		     struct vmci_handle handle, uint64_t stamp);
 void brk_name_free(struct brk *brk, struct brk_name *name);
 
 /* brk_names_free() - all names of @handle */

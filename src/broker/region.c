@@ -32,12 +32,12 @@ static int32_t attach(struct brk_client *client, struct brk_region *region)
 }
 
 /* Make a region, with @client attached; @thing is taken on success. */
-static int32_t new_region(struct brk_client *client, struct vmci_handle handle, uint64_t bytes, uint64_t offset,
+static int32_t new_region(struct brk_client *client, const struct brk_wish *wish, uint64_t bytes, uint64_t offset,
 			  void *thing, struct brk_region **ret_region)
 {
 	struct brk_resource *resource;
 	struct brk_region *region;
-	int32_t result = brk_resource_new(client, sizeof(*region), BRK_REGION, handle, bytes, &resource);
+	int32_t result = brk_resource_new(client, sizeof(*region), BRK_REGION, wish, bytes, &resource);
 
 	if (result < 0)
 		return result;
@@ -68,7 +68,7 @@ static int32_t compare(struct brk_client *client, const struct brk_region *regio
 
 /* The owner comes back to a region that others have kept. */
 static int32_t adopt(struct brk_client *client, struct brk_region *region, uint64_t bytes, uint64_t offset,
-		     void *memory)
+		     uint64_t stamp, void *memory)
 {
 	struct brk_resource *resource = &region->resource;
 	struct brk *brk = client->brk;
@@ -88,6 +88,8 @@ static int32_t adopt(struct brk_client *client, struct brk_region *region, uint6
 	brk_account_add(client->account, BRK_REGION, bytes);
 	brk_account_del(brk, resource->account, BRK_REGION, bytes);
 	resource->account = client->account;
+	if (!resource->stamp)
+		resource->stamp = stamp;
 	resource->owner = client;
 	resource->gen = client->context->gen;
 	resource->uid = client->creds.uid;
@@ -96,32 +98,44 @@ static int32_t adopt(struct brk_client *client, struct brk_region *region, uint6
 	return VMCI_SUCCESS;
 }
 
+/* A device has no stamp to show, but its context is its own: of what is there, others have told wrong or old things. */
+static bool is_usurped(const struct brk_client *client, const struct brk_region *region, const void *memory)
+{
+	const struct brk_ports *ports = &client->brk->ports;
+
+	return client->creds.device && client->brk->is_grace && !region->resource.owner &&
+	       !ports->is_same(ports->ctx, region->resource.thing, memory);
+}
+
 int32_t brk_shm_create(struct brk_client *client, uint32_t rid, uint64_t bytes, uint64_t offset, const uint8_t *resume,
 		       void *memory, struct vmci_handle *ret_handle, uint8_t *ret_token)
 {
-	struct brk_resource *known = NULL;
 	struct brk_region *region;
-	struct vmci_handle handle;
+	struct brk_wish wish;
 	int32_t result;
 
 	if (!client->context)
 		return VMCI_ERROR_INVALID_ARGS;
 	result = check_size(bytes);
 	if (result >= 0)
-		result = brk_resource_wish(client, client->context->cid, rid, BRK_TOKEN_REGION, resume, &handle,
-					   &known);
+		result = brk_resource_wish(client, client->context->cid, rid, BRK_TOKEN_REGION, resume, true,
+					   &wish);
 	if (result < 0)
 		return result;
-	if (known) {
-		region = region_of(known);
-		result = region ? adopt(client, region, bytes, offset, memory) : VMCI_ERROR_ALREADY_EXISTS;
+	region = region_of(wish.known);
+	if (region && is_usurped(client, region, memory)) {
+		brk_resource_displace(client->brk, wish.known);
+		wish.known = NULL;
+	}
+	if (wish.known) {
+		result = region ? adopt(client, region, bytes, offset, wish.stamp, memory) : VMCI_ERROR_ALREADY_EXISTS;
 	} else {
-		result = new_region(client, handle, bytes, offset, memory, &region);
+		result = new_region(client, &wish, bytes, offset, memory, &region);
 	}
 	if (result < 0)
 		return result;
-	brk_token_make(client, BRK_TOKEN_REGION, handle, ret_token);
-	*ret_handle = handle;
+	brk_token_make(client, BRK_TOKEN_REGION, wish.handle, region->resource.stamp, ret_token);
+	*ret_handle = wish.handle;
 	return VMCI_SUCCESS;
 }
 
@@ -183,14 +197,14 @@ int32_t brk_shm_attach(struct brk_client *client, struct vmci_handle handle, uin
 	*ret_bytes = region->resource.bytes;
 	*ret_offset = region->offset;
 	*ret_memory = region->resource.thing;
-	brk_token_make(client, BRK_TOKEN_REGION, handle, ret_token);
+	brk_token_make(client, BRK_TOKEN_REGION, handle, region->resource.stamp, ret_token);
 	return VMCI_SUCCESS;
 }
 
 int32_t brk_shm_hold(struct brk_client *client, struct vmci_handle handle, uint64_t bytes, uint64_t offset,
 		     const uint8_t *token, void *memory)
 {
-	struct brk_resource *known;
+	struct brk_wish wish = { .handle = handle };
 	struct brk_region *region;
 	int32_t result;
 
@@ -200,26 +214,37 @@ int32_t brk_shm_hold(struct brk_client *client, struct vmci_handle handle, uint6
 	result = check_size(bytes);
 	if (result < 0)
 		return result;
-	if (!brk_token_is_good(client, BRK_TOKEN_REGION, handle, token))
+	if (!brk_token_is_good(client, BRK_TOKEN_REGION, handle, token, &wish.stamp))
 		return brk_denied(client, "hold", handle, "wrong token");
-	known = brk_resource_find(client->brk, handle);
-	if (!known) {
-		result = new_region(client, handle, bytes, offset, memory, &region);
+	result = brk_resource_contest(client, &wish);
+	if (result < 0)
+		return result;
+	if (!wish.known) {
+		result = new_region(client, &wish, bytes, offset, memory, &region);
 		if (result < 0)
 			return result;
 		region->resource.owner = NULL;
 		region->resource.gen = 0;
 		return VMCI_SUCCESS;
 	}
-	region = region_of(known);
+	region = region_of(wish.known);
 	if (!region || brk_relation_find(client->brk, &region->attached, &client->regions))
 		return VMCI_ERROR_ALREADY_EXISTS;
 	result = compare(client, region, bytes, offset, memory);
 	if (result >= 0)
 		result = attach(client, region);
-	if (result >= 0)
-		brk_drop(client->brk, memory);
-	return result;
+	if (result < 0)
+		return result;
+	if (!region->resource.stamp)
+		region->resource.stamp = wish.stamp;
+	brk_drop(client->brk, memory);
+	return VMCI_SUCCESS;
+}
+
+void brk_region_done(struct brk *brk, struct brk_region *region)
+{
+	while (region->attached.count)
+		brk_relation_free(brk, brk_relation_first(&region->attached, 0));
 }
 
 int32_t brk_region_leave(struct brk *brk, struct brk_relation *attachment)

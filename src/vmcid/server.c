@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -68,6 +69,16 @@ static void port_mac(void *ctx, const uint8_t *data, size_t size, uint8_t ret_to
 	const struct server *server = ctx;
 
 	token_of_object(&server->rundir->key, data, size, ret_token);
+}
+
+/* For stamps, which are to be ordered over restarts: the boot's clock would not be, after another boot. */
+static uint64_t port_now(void *ctx)
+{
+	struct timespec now;
+
+	(void)ctx;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return now.tv_sec < 0 ? 0 : (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
 }
 
 static void port_log(void *ctx, enum log_level level, const char *line)
@@ -310,6 +321,7 @@ static int make_broker(struct server *server)
 		.drop = port_drop,
 		.is_same = port_is_same,
 		.mac = port_mac,
+		.now = port_now,
 		.log = port_log,
 	};
 	struct token_key random;

@@ -5,13 +5,15 @@ doc/protocol-fabric.md, 5.
 
 import os
 import random
+import socket
 
 import pytest
-from testbed.fabric import (ADD, ALREADY_EXISTS, ASSIGN, BELL_CREATE, BELL_OPEN, DG_CREATE, DG_SEND, DST_UNREACHABLE,
-                            GROUP_CREATE, HELLO, INVALID, LAST_DETACH, NAME, NOT_FOUND, NO_ACCESS, NO_TOKEN, PAGE,
-                            PEER_DETACH, QP_ATTACH, QP_CREATE, QP_HOLD, QP_MISMATCH, REGISTER, RESUME, SHM_ATTACH,
-                            SHM_CREATE, SHM_HOLD, AttachedPair, Bell, CreatedPair, Ended, Endpoint, Events, Group,
-                            Name, Refused, Region, Sink, as_user, datagram, discovery_request, eventfd, memfd,
+from testbed.fabric import (ADD, ALREADY_EXISTS, ASSIGN, BELL_CREATE, BELL_OPEN, DG_CREATE, DG_DESTROY, DG_SEND,
+                            DST_UNREACHABLE, GROUP_CREATE, HELLO, INVALID, INVALID_ARGS, LAST_DETACH, NAME, NOT_FOUND,
+                            NO_ACCESS, NO_TOKEN, PAGE, PEER_DETACH, QP_ATTACH, QP_CREATE, QP_DETACH, QP_HOLD,
+                            QP_MISMATCH, QP_NOT_ATTACHED, REGISTER, RESUME, SHM_ATTACH, SHM_CREATE, SHM_HOLD,
+                            UNREGISTER, AttachedPair, Bell, CreatedPair, Ended, Endpoint, Events, Group, Name,
+                            Refused, Region, Sink, as_user, datagram, discovery_request, eventfd, is_same_file, memfd,
                             wait_readable)
 from testbed.process import BUILD, Process, until
 
@@ -327,6 +329,81 @@ def test_tokens_of_another_user(vmcid, needs_root):
                     fds=[sink]).status == NO_ACCESS
     sink.close()
     endpoint.close()
+
+
+def test_old_tokens(vmcid, needs_root):
+    """Who had an id once is the first to come back; but it is another's now."""
+    with as_user(12345):
+        thief = vmcid.connect()
+    with as_user(12346):
+        owner = vmcid.connect()
+    old = Endpoint(thief, 5000), Bell(thief, 5001), Region(thief, rid=5002), CreatedPair(thief, rid=5003)
+    thief.ok(NAME, data=discovery_request(REGISTER, b"name", (2, 5000)))
+    stolen = [each.token for each in old]
+    name = thief.discovery(UNREGISTER, b"name") and thief.discovery(REGISTER, b"name", (2, 5000))[2]
+    thief.close()
+    until("the ids to be free", lambda: "5000" not in "".join(owner.list()) and owner.lookup(b"name") == NOT_FOUND)
+    endpoint, bell, region = Endpoint(owner, 5000), Bell(owner, 5001), Region(owner, rid=5002)
+    pair = CreatedPair(owner, rid=5003)
+    Name(owner, b"name", endpoint.handle)
+    vmcid.restart()
+    with as_user(12345):
+        thief, sink, memory = vmcid.connect(), Sink(), memfd(PAGE)
+        life = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    fields = [dict(type_=DG_CREATE, handle=(0, 5000), fds=[sink]),
+              dict(type_=BELL_CREATE, handle=(0, 5001), fds=[eventfd()]),
+              dict(type_=SHM_CREATE, handle=(0, 5002), size0=PAGE, fds=[memory]),
+              dict(type_=QP_CREATE, handle=(2, 5003), other=(INVALID, 0), size0=PAGE, size1=PAGE,
+                   fds=[memfd(4 * PAGE), life[0]])]
+    for each, token in zip(fields, stolen):
+        assert thief.call(flags=RESUME, token=token, **each).status >= 0
+    assert thief.discovery(REGISTER, b"name", (2, 5000), flags=RESUME, token=name)[0] == 0
+    assert owner.resume() == []
+    for each, token in zip(fields, stolen):
+        assert thief.call(flags=RESUME, token=token, **each).status == ALREADY_EXISTS
+    third = vmcid.connect()
+    sender = Endpoint(third)
+    assert sender.send(endpoint.handle, b"secret") == 30
+    assert endpoint.recv().payload == b"secret" and sink.is_empty()
+    fd = third.open_bell(bell.handle)
+    os.eventfd_write(fd, 1)
+    os.close(fd)
+    assert bell.rung() == 1
+    assert is_same_file(Region(third, handle=region.handle).memory, region.memory)
+    assert is_same_file(AttachedPair(third, pair.handle).memory, pair.memory)
+    assert third.lookup(b"name") == endpoint.handle
+    assert thief.call(DG_DESTROY, handle=endpoint.handle).status == NO_ACCESS
+    assert thief.call(QP_DETACH, handle=pair.handle).status == QP_NOT_ATTACHED
+    for fd in memory, fields[1]["fds"][0], fields[3]["fds"][0]:
+        os.close(fd)
+    for sock in *life, sink:
+        sock.close()
+
+
+def test_an_old_context(vmcid, needs_root):
+    with as_user(12345):
+        thief = vmcid.connect(4711)
+    stolen = thief.token
+    thief.close()
+    with as_user(12346):
+        owner = until("the context to be free", lambda: try_connect(vmcid, 4711))
+    endpoint = Endpoint(owner)
+    vmcid.restart()
+    with as_user(12345):
+        thief = vmcid.connect(None)
+    thief.hello(4711, RESUME, stolen)
+    assert owner.resume() == []
+    assert thief.call(DG_SEND, data=datagram(endpoint.handle, endpoint.handle)).status == INVALID_ARGS
+    third = Endpoint(vmcid.connect())
+    assert third.send(endpoint.handle, b"x") == 25
+    assert endpoint.recv().payload == b"x"
+
+
+def try_connect(vmcid, cid):
+    try:
+        return vmcid.connect(cid)
+    except Refused:
+        return None
 
 
 def test_a_context_of_another_user(vmcid, needs_root):

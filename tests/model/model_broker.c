@@ -220,6 +220,13 @@ static void mac(void *ctx, const uint8_t *data, size_t size, uint8_t ret_token[B
 	put_le64(ret_token, brk_hash_bytes(key, data, size));
 }
 
+static uint64_t now(void *ctx)
+{
+	(void)ctx;
+	/* Within a step it stands still. */
+	return w.step * 1000u;
+}
+
 static void on_log(void *ctx, enum log_level level, const char *line)
 {
 	(void)ctx;
@@ -778,7 +785,8 @@ static void step_bell_open(int i)
 	struct brk_client *device = NULL;
 	void *found = NULL;
 	int32_t expected, result;
-	bool is_guests = place >= 0 && places[place].kind == VM && !bell && c->place != (unsigned)place;
+	bool is_guests = place >= 0 && places[place].kind == VM && c->place != (unsigned)place &&
+			 !(bell && bell->type == BELL);
 
 	if (is_public(handle))
 		return;
@@ -849,6 +857,9 @@ static void step_qp_create(int i)
 		expected = VMCI_ERROR_INVALID_ARGS;
 	if (!expected && asked.context != own && asked.context != qp.peer)
 		expected = VMCI_ERROR_NO_ACCESS;
+	if (!expected && asked.context != own && present(asked.context) >= 0 &&
+	    places[present(asked.context)].kind == VM)
+		expected = VMCI_ERROR_NO_ACCESS;
 	if (!expected)
 		expected = wish(c, asked.context, asked.resource);
 	if (!expected && qp.peer != ANY)
@@ -903,6 +914,27 @@ static int32_t ask_guest(const struct client *c, const struct brk_qp *qp)
 	return BRK_ASK;
 }
 
+/* In a guest's context, but not the guest's: it has left, or never been there. */
+static bool is_stale(const struct client *c, const struct object *pair)
+{
+	int place = present(pair->handle.context);
+
+	if (place < 0 || places[place].kind != VM || c->place == (unsigned)place)
+		return false;
+	for (unsigned i = 0; i < 2; i++)
+		if (pair->end[i] >= 0 && w.client[pair->end[i]].place == (unsigned)place)
+			return false;
+	return true;
+}
+
+/* Something else takes the place of @object: names of the handle stay. */
+static void forget_silently(struct object *object)
+{
+	if (object->thing)
+		object->thing->is_model = false;
+	object->used = false;
+}
+
 static void attach_end(struct object *pair, int i)
 {
 	pair->end[1] = i;
@@ -935,6 +967,8 @@ static void step_qp_attach(int i)
 		expected = VMCI_ERROR_NOT_FOUND;
 	else if (!expected && (known->end[0] == i || known->end[1] == i))
 		expected = VMCI_ERROR_ALREADY_EXISTS;
+	else if (!expected && is_stale(c, known))
+		expected = ask_guest(c, &qp);
 	else if (!expected)
 		expected = may_attach(c, known, &qp);
 	if (!expected) {
@@ -955,6 +989,8 @@ static void step_qp_attach(int i)
 			fail("another device");
 		/* The device answers. */
 		check(brk_qp_attached(c->real, device, &qp, NULL), 5);
+		if (known)
+			forget_silently(known);
 		pair = new_object((int)(owner - w.client), PAIR, qp.handle, NULL);
 		pair->end[0] = (int)(owner - w.client);
 		pair->end_cid[0] = qp.handle.context;
@@ -1353,7 +1389,7 @@ static void play_step(void)
 static void play_world(uint64_t seed, unsigned length)
 {
 	const struct brk_config config = { { seed, seed + 1 } };
-	const struct brk_ports ports = { NULL, deliver, drop, is_same, mac, on_log };
+	const struct brk_ports ports = { NULL, deliver, drop, is_same, mac, now, on_log };
 
 	memset(&w, 0, sizeof(w));
 	w.seed = seed;
@@ -1383,6 +1419,145 @@ static void play_world(uint64_t seed, unsigned length)
 			fail("an object is left in the model");
 }
 
+/* --- Restarts
+ *
+ * Some users have endpoints, doorbells, regions and names of few ids one after another, and forget no token. After a
+ * restart they show whatever they have, in any order; the last one who had it must have it then, if he came at all.
+ */
+#define IDS 4
+#define USERS 4
+
+enum what { AN_ENDPOINT, A_BELL, A_REGION, A_NAME, WHATS };
+
+struct proof {
+	uint8_t token[BRK_TOKEN_SIZE];
+	unsigned order;	/* 0: none */
+};
+
+static int32_t have(struct brk_client *client, enum what what, unsigned id, const uint8_t *resume, uint8_t *ret_token)
+{
+	const struct discovery_request request = { DISCOVERY_REGISTER, 5, { 2, 7 }, &"abcd"[id], 1 };
+	uint8_t buf[DISCOVERY_PAYLOAD_MAX], answer[DISCOVERY_REPLY_MAX];
+	struct thing *thing = what == A_NAME ? NULL : give();
+	struct discovery_reply reply;
+	uint32_t rid = 3000 + id;	/* One name space */
+	struct vmci_handle handle;
+	int32_t result;
+	size_t size;
+
+	if (what == AN_ENDPOINT) {
+		result = brk_dg_create(client, rid, resume, thing, &handle, ret_token);
+	} else if (what == A_BELL) {
+		result = brk_bell_create(client, rid, resume, thing, &handle, ret_token);
+	} else if (what == A_REGION) {
+		result = brk_shm_create(client, rid, 4096, 0, resume, thing, &handle, ret_token);
+	} else {
+		size = discovery_request_build(buf, &request);
+		result = brk_name(client, buf, size, resume, answer, &size, ret_token);
+		if (!result && discovery_reply_parse(answer, size, &reply))
+			fail("bad reply");
+		return result ? result : reply.code;
+	}
+	if (result < 0)
+		not_taken(thing);
+	return result;
+}
+
+/* True if @client has it, which it has no more then. */
+static bool give_up(struct brk_client *client, enum what what, unsigned id)
+{
+	const struct discovery_request request = { DISCOVERY_UNREGISTER, 5, { ANY, ANY }, &"abcd"[id], 1 };
+	uint8_t buf[DISCOVERY_PAYLOAD_MAX], answer[DISCOVERY_REPLY_MAX];
+	struct vmci_handle handle = handle_make(2, 3000 + id);
+	struct discovery_reply reply;
+	size_t size;
+
+	if (what == AN_ENDPOINT)
+		return !brk_dg_destroy(client, handle);
+	if (what == A_BELL)
+		return !brk_bell_destroy(client, handle);
+	if (what == A_REGION)
+		return brk_shm_detach(client, handle) == VMCI_SUCCESS_LAST_DETACH;
+	size = discovery_request_build(buf, &request);
+	if (brk_name(client, buf, size, NULL, answer, &size, NULL) || discovery_reply_parse(answer, size, &reply))
+		fail("bad reply");
+	return !reply.code;
+}
+
+static void play_restarts(uint64_t seed)
+{
+	const struct brk_config config = { { seed, seed + 1 } };
+	const struct brk_ports ports = { NULL, deliver, drop, is_same, mac, now, on_log };
+	struct proof proof[USERS][WHATS][IDS] = { 0 };
+	struct brk_client *client[USERS];
+	unsigned order = 0;
+
+	memset(&w, 0, sizeof(w));
+	w.seed = seed;
+	w.state = seed * 2654435761u + 1;
+	w.what = "restarts";
+	for (w.step = 0; w.step < 20; w.step++) {
+		struct {
+			unsigned order;
+			unsigned user;
+		} best[2][IDS] = { 0 };
+
+		if (brk_new(&config, &ports, &w.brk))
+			abort();
+		for (unsigned i = 0; i < USERS; i++) {
+			const struct brk_creds creds = { .uid = 100 + i, .pid = 1 };
+
+			check(brk_client_new(w.brk, &creds, NULL, &client[i]), 0);
+			check(brk_hello(client[i], 2, false, NULL, NULL, NULL), 0);
+		}
+		brk_grace(w.brk, true);
+		for (unsigned n = 0; n < 60; n++) {
+			unsigned user = dice(USERS), id = dice(IDS);
+			enum what what = dice(WHATS);
+			const struct proof *p = &proof[user][what][id];
+			unsigned *newest = &best[what == A_NAME][id].order;
+			int32_t result;
+
+			if (!p->order)
+				continue;
+			result = have(client[user], what, id, p->token, NULL);
+			check(result, p->order > *newest ? 0 : VMCI_ERROR_ALREADY_EXISTS);
+			if (result)
+				continue;
+			*newest = p->order;
+			best[what == A_NAME][id].user = user;
+		}
+		brk_grace(w.brk, false);
+		for (unsigned n = 0; n < 60; n++) {
+			unsigned user = dice(USERS), id = dice(IDS);
+			enum what what = dice(WHATS);
+			struct proof *p = &proof[user][what][id];
+			bool is_mine = best[what == A_NAME][id].order && best[what == A_NAME][id].user == user &&
+				       best[what == A_NAME][id].order == p->order;
+
+			if (dice(2)) {
+				if (give_up(client[user], what, id) != is_mine)
+					fail(is_mine ? "lost" : "another's");
+				if (is_mine)
+					best[what == A_NAME][id].order = 0;
+			} else if (!best[what == A_NAME][id].order) {
+				check(have(client[user], what, id, NULL, p->token), 0);
+				p->order = ++order;
+				best[what == A_NAME][id].order = order;
+				best[what == A_NAME][id].user = user;
+			} else {
+				uint8_t token[BRK_TOKEN_SIZE];
+
+				check(have(client[user], what, id, NULL, token), VMCI_ERROR_ALREADY_EXISTS);
+			}
+		}
+		for (unsigned i = 0; i < USERS; i++)
+			brk_client_free(client[i]);
+		brk_free(w.brk);
+		compare();
+	}
+}
+
 static unsigned number(const char *name, unsigned otherwise)
 {
 	const char *text = getenv(name);
@@ -1394,8 +1569,10 @@ int main(void)
 {
 	unsigned seed = number("MODEL_SEED", 1), worlds = number("MODEL_WORLDS", 100), n = number("MODEL_STEPS", 5000);
 
-	for (unsigned i = 0; i < worlds; i++)
+	for (unsigned i = 0; i < worlds; i++) {
 		play_world(seed + i, n);
+		play_restarts(seed + i);
+	}
 	printf("%u worlds of %u steps\n", worlds, n);
 	for (unsigned i = 0; i < STEPS; i++) {
 		printf("%-12s %8u failed %8u succeeded\n", steps[i].name, tally[i][0], tally[i][1]);

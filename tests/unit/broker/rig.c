@@ -48,6 +48,11 @@ static void mac(void *ctx, const uint8_t *data, size_t size, uint8_t ret_token[B
 	put_le64(ret_token + 8, rig->key);
 }
 
+static uint64_t now(void *ctx)
+{
+	return ((struct rig *)ctx)->now;
+}
+
 static void on_log(void *ctx, enum log_level level, const char *line)
 {
 	struct rig *rig = ctx;
@@ -61,7 +66,7 @@ static void on_log(void *ctx, enum log_level level, const char *line)
 static void start(struct rig *rig, uint64_t seed)
 {
 	const struct brk_config config = { { seed, 17 } };
-	const struct brk_ports ports = { rig, deliver, drop, is_same, mac, on_log };
+	const struct brk_ports ports = { rig, deliver, drop, is_same, mac, now, on_log };
 
 	assert_int_equal(brk_new(&config, &ports, &rig->brk), 0);
 }

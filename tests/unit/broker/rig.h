@@ -40,6 +40,7 @@ struct thing {
 struct rig {
 	struct brk *brk;
 	uint64_t key;
+	uint64_t now;	/* the clock, which stands still */
 	struct thing *things;
 	struct brk_client *clients[64];
 	unsigned n_clients;

@@ -50,6 +50,30 @@ static void test_a_guests_bell_is_asked_for(void **state)
 	assert_int_equal(brk_bell_open(stranger, handle, &found, &device), VMCI_ERROR_DST_UNREACHABLE);
 }
 
+/* What somebody has under a guest's handle from a time when there was no guest does not hide the guest's bell. */
+static void test_a_guests_bell_is_not_hidden(void **state)
+{
+	struct rig *rig = *state;
+	struct brk_client *a = rig_join(rig, 5, 2), *b = rig_join(rig, 5, 40), *third = rig_join(rig, 6, 2), *vm;
+	const struct brk_qp qp = { .handle = { 40, 2000 }, .peer = 40, .produce = 4096 };
+	const struct brk_qp theirs = { .handle = { 40, 2000 }, .peer = ANY, .consume = 4096 };
+	struct brk_client *device = NULL;
+	struct vmci_handle handle;
+	uint32_t creator;
+	void *found;
+
+	assert_int_equal(brk_qp_create(a, &qp, NULL, rig_thing(rig), &handle, NULL), 4);
+	rig_leave(rig, b);
+	vm = rig_vm(rig, &(struct brk_vm){ .cid = 40 }, NULL);
+	assert_int_equal(brk_bell_open(third, qp.handle, &found, &device), BRK_ASK);
+	assert_ptr_equal(device, vm);
+	/* Nor its pairs. */
+	device = NULL;
+	assert_int_equal(brk_qp_attach(third, &theirs, &found, &creator, NULL, &device), BRK_ASK);
+	assert_ptr_equal(device, vm);
+	assert_int_equal(brk_qp_attached(third, vm, &theirs, NULL), 5);
+}
+
 static void test_v5_restricted(void **state)
 {
 	struct rig *rig = *state;
@@ -85,6 +109,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_open, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_a_guests_bell_is_asked_for, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_a_guests_bell_is_not_hidden, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_v5_restricted, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_quota, rig_setup, rig_teardown),
 	};

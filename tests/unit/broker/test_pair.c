@@ -141,11 +141,20 @@ static void test_v74_create_errors_in_order(void **state)
 	assert_int_equal(create(rig, a, &qp, NULL, &h), VMCI_ERROR_DST_UNREACHABLE);
 	qp.peer = 41;
 	assert_int_equal(create(rig, vm, &qp, NULL, &h), VMCI_ERROR_DST_UNREACHABLE);
-	/* Handles of both kinds. */
+	/* Handles of both kinds; but a guest's are its own, whether it is there or not. */
 	qp.peer = 40;
 	qp.handle = handle_make(40, 2000);
+	assert_int_equal(create(rig, a, &qp, NULL, &h), VMCI_ERROR_NO_ACCESS);
+	assert_int_equal(brk_reserve(rig->brk, 50), 0);
+	qp.peer = 50;
+	qp.handle = handle_make(50, 2000);
+	assert_int_equal(create(rig, a, &qp, NULL, &h), VMCI_ERROR_NO_ACCESS);
+	brk_unreserve(rig->brk, 50);
+	rig_join(rig, 6, 100);
+	qp.peer = 100;
+	qp.handle = handle_make(100, 2000);
 	assert_int_equal(create(rig, a, &qp, NULL, &h), 4);
-	assert_handle(h, 40, 2000);
+	assert_handle(h, 100, 2000);
 	qp.peer = 2;
 	qp.handle = handle_make(2, ANY);
 	assert_int_equal(create(rig, vm, &qp, NULL, &h), 4);
@@ -251,6 +260,29 @@ static void test_a_guests_pair_is_asked_for(void **state)
 	assert_int_equal(brk_qp_detach(root, qp.handle), 3);
 }
 
+/* Who stays in a pair that the guest has left does not keep others from the guest's next one. */
+static void test_a_guests_next_pair(void **state)
+{
+	struct rig *rig = *state;
+	struct brk_client *a = rig_join(rig, 5, 2), *b = rig_join(rig, 6, 2), *device = NULL;
+	struct brk_client *vm = rig_vm(rig, &(struct brk_vm){ .cid = 40 }, NULL);
+	const struct brk_qp qp = { .handle = { 40, 3000 }, .peer = ANY, .produce = 4096 };
+	uint32_t creator;
+	void *found;
+
+	assert_int_equal(brk_qp_attached(a, vm, &qp, NULL), 5);
+	assert_int_equal(brk_qp_attach(b, &qp, &found, &creator, NULL, &device), VMCI_ERROR_UNAVAILABLE);
+	assert_int_equal(brk_qp_detach(vm, qp.handle), 0);
+	assert_int_equal(brk_qp_attach(a, &qp, &found, &creator, NULL, &device), VMCI_ERROR_ALREADY_EXISTS);
+	assert_int_equal(brk_qp_attached(a, vm, &qp, NULL), VMCI_ERROR_ALREADY_EXISTS);
+	assert_int_equal(brk_qp_attach(b, &qp, &found, &creator, NULL, &device), BRK_ASK);
+	assert_ptr_equal(device, vm);
+	assert_int_equal(brk_qp_attached(b, vm, &qp, NULL), 5);
+	assert_int_equal(brk_qp_detach(a, qp.handle), VMCI_ERROR_QUEUEPAIR_NOTATTACHED);
+	assert_int_equal(brk_qp_detach(b, qp.handle), 0);
+	assert_int_equal(brk_qp_detach(vm, qp.handle), 3);
+}
+
 static void test_v76_quota_of_bytes(void **state)
 {
 	struct rig *rig = *state;
@@ -324,6 +356,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_v74_create_errors_in_order, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_v74_attach_errors_in_order, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_a_guests_pair_is_asked_for, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_a_guests_next_pair, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_v76_quota_of_bytes, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_v76_quota_of_pairs, rig_setup, rig_teardown),
 	};

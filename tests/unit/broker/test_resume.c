@@ -396,6 +396,274 @@ static void test_groups(void **state)
 	assert_int_equal(brk_group_add(a, g, handle_make(0x10000, 0), true), 0);
 }
 
+/* --- Old tokens ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * Each of these: user 5 had something under a handle, and gave it up; then it was user 6's; the broker is started anew,
+ * and 5 is the first to come back.
+ */
+static void test_old_endpoints_and_bells(void **state)
+{
+	struct rig *rig = *state;
+	struct brk_client *a = rig_join(rig, 5, 2), *b = rig_join(rig, 6, 2), *c, *device;
+	struct thing *sinks[2], *bell;
+	token_t old_dg, old_bell, new_dg, new_bell, again;
+	struct vmci_handle h, from;
+	void *found;
+
+	rig->now = 1000;
+	assert_int_equal(brk_dg_create(a, 5000, NULL, rig_thing(rig), &h, old_dg), 0);
+	assert_int_equal(brk_dg_destroy(a, h), 0);
+	assert_int_equal(brk_bell_create(a, 5001, NULL, rig_thing(rig), &h, old_bell), 0);
+	assert_int_equal(brk_bell_destroy(a, h), 0);
+	/* The clock stands still, and is set back: stamps grow. */
+	rig->now = 3;
+	assert_int_equal(brk_dg_create(b, 5000, NULL, rig_thing(rig), &h, new_dg), 0);
+	assert_int_equal(brk_bell_create(b, 5001, NULL, rig_thing(rig), &h, new_bell), 0);
+	rig_restart(rig);
+	a = rig_join(rig, 5, 2);
+	b = rig_join(rig, 6, 2);
+	c = rig_join(rig, 7, 2);
+	sinks[0] = rig_thing(rig);
+	assert_int_equal(brk_dg_create(a, 5000, old_dg, sinks[0], &h, NULL), 0);
+	assert_int_equal(brk_bell_create(a, 5001, old_bell, rig_thing(rig), &h, NULL), 0);
+	assert_int_equal(rig_register(a, "x", h), BRK_LATER);
+	sinks[1] = rig_thing(rig);
+	assert_int_equal(brk_dg_create(b, 5000, new_dg, sinks[1], &h, again), 0);
+	assert_memory_equal(again, new_dg, sizeof(again));
+	assert_int_equal(sinks[0]->dropped, 1);
+	bell = rig_thing(rig);
+	assert_int_equal(brk_bell_create(b, 5001, new_bell, bell, &h, NULL), 0);
+	from = rig_endpoint(rig, c, NULL);
+	assert_int_equal(rig_send(c, from, handle_make(2, 5000), "for b"), 29);
+	assert_int_equal(sinks[0]->n, 0);
+	assert_int_equal(sinks[1]->n, 1);
+	assert_int_equal(brk_bell_open(c, handle_make(2, 5001), &found, &device), 0);
+	assert_ptr_equal(found, bell);
+	/* The loser has nothing, and does not get it by trying again. */
+	assert_int_equal(brk_dg_destroy(a, handle_make(2, 5000)), VMCI_ERROR_NO_ACCESS);
+	assert_int_equal(rig_send(a, handle_make(2, 5000), from, ""), VMCI_ERROR_NO_ACCESS);
+	bell = rig_thing(rig);
+	assert_int_equal(brk_dg_create(a, 5000, old_dg, bell, &h, NULL), VMCI_ERROR_ALREADY_EXISTS);
+	thing_unused(bell);
+	/* A stamp that somebody writes into his token is not believed. */
+	bell = rig_thing(rig);
+	old_dg[6]++;
+	assert_int_equal(brk_dg_create(a, 5000, old_dg, bell, &h, NULL), VMCI_ERROR_NO_ACCESS);
+	thing_unused(bell);
+}
+
+static void test_old_tokens_after_the_time_of_grace(void **state)
+{
+	struct rig *rig = *state;
+	struct brk_client *a = rig_join(rig, 5, 2), *b = rig_join(rig, 6, 2);
+	token_t older, newer;
+	struct vmci_handle h;
+	struct thing *sink;
+
+	assert_int_equal(brk_dg_create(a, 5000, NULL, rig_thing(rig), &h, older), 0);
+	assert_int_equal(brk_dg_destroy(a, h), 0);
+	assert_int_equal(brk_dg_create(b, 5000, NULL, rig_thing(rig), &h, newer), 0);
+	rig_restart(rig);
+	brk_grace(rig->brk, false);
+	a = rig_join(rig, 5, 2);
+	b = rig_join(rig, 6, 2);
+	assert_int_equal(brk_dg_create(a, 5000, older, rig_thing(rig), &h, NULL), 0);
+	sink = rig_thing(rig);
+	assert_int_equal(brk_dg_create(b, 5000, newer, sink, &h, NULL), VMCI_ERROR_ALREADY_EXISTS);
+	thing_unused(sink);
+}
+
+/* What is made in a broker whose clock is behind is newer than what was shown to it. */
+static void test_a_clock_that_was_set_back(void **state)
+{
+	struct rig *rig = *state;
+	struct brk_client *a = rig_join(rig, 5, 2), *b;
+	token_t older, newer;
+	struct vmci_handle h;
+
+	rig->now = 1000000;
+	assert_int_equal(brk_dg_create(a, 5000, NULL, rig_thing(rig), &h, older), 0);
+	rig->now = 1;
+	rig_restart(rig);
+	a = rig_join(rig, 5, 2);
+	assert_int_equal(brk_dg_create(a, 5000, older, rig_thing(rig), &h, NULL), 0);
+	brk_grace(rig->brk, false);
+	assert_int_equal(brk_dg_destroy(a, h), 0);
+	b = rig_join(rig, 6, 2);
+	assert_int_equal(brk_dg_create(b, 5000, NULL, rig_thing(rig), &h, newer), 0);
+	rig_restart(rig);
+	a = rig_join(rig, 5, 2);
+	b = rig_join(rig, 6, 2);
+	assert_int_equal(brk_dg_create(a, 5000, older, rig_thing(rig), &h, NULL), 0);
+	assert_int_equal(brk_dg_create(b, 5000, newer, rig_thing(rig), &h, NULL), 0);
+	assert_int_equal(brk_dg_destroy(a, h), VMCI_ERROR_NO_ACCESS);
+}
+
+/* One has an old pair, another's region is there now; and the other way round. The honest two find each other. */
+static void test_old_pairs_and_regions(void **state)
+{
+	struct rig *rig = *state;
+	struct brk_client *a = rig_join(rig, 5, 2), *b = rig_join(rig, 6, 2), *c = rig_connect(rig, 7), *device;
+	struct brk_qp of_b = creators, of_c = attachers;
+	token_t old_pair, old_region, b_token, c_token, b_region, c_region, context;
+	struct thing *pair, *memory, *to_c;
+	struct vmci_handle h, r;
+	uint64_t bytes, offset;
+	uint32_t cid;
+	void *found;
+
+	assert_int_equal(brk_hello(c, 100, false, NULL, NULL, context), 0);
+	assert_int_equal(brk_qp_create(a, &creators, NULL, rig_thing(rig), &h, old_pair), 4);
+	assert_int_equal(brk_qp_detach(a, h), 3);
+	assert_int_equal(brk_shm_create(a, 4000, 128, 0, NULL, rig_memory(rig, 1), &r, old_region), 0);
+	assert_int_equal(brk_shm_detach(a, r), 3);
+	assert_int_equal(brk_qp_create(b, &creators, NULL, rig_thing(rig), &h, b_token), 4);
+	assert_int_equal(brk_qp_attach(c, &attachers, &found, &cid, c_token, &device), 5);
+	thing_unused(found);
+	assert_int_equal(brk_shm_create(b, 4000, 128, 0, NULL, rig_memory(rig, 2), &r, b_region), 0);
+	assert_int_equal(brk_shm_attach(c, r, &bytes, &offset, &found, c_region), 0);
+	of_b.peer = 100;
+	of_c.peer = 2;
+	for (unsigned first = 0; first < 2; first++) {
+		rig_restart(rig);
+		a = rig_join(rig, 5, 2);
+		b = rig_join(rig, 6, 2);
+		c = come_back(rig, 7, 100, context);
+		to_c = rig_events(rig, c);
+		pair = rig_thing(rig);
+		memory = rig_memory(rig, 1);
+		if (first)
+			assert_int_equal(brk_qp_hold(a, &of_b, old_pair), 0);
+		else
+			assert_int_equal(brk_qp_create(a, &creators, old_pair, pair, &h, NULL), 4);
+		if (first)
+			thing_unused(pair);
+		assert_int_equal(brk_shm_create(a, 4000, 128, 0, old_region, memory, &r, NULL), 0);
+		assert_int_equal(brk_qp_hold(c, &of_c, c_token), 0);
+		assert_int_equal(pair->dropped, 1);
+		assert_int_equal(brk_shm_hold(c, r, 128, 0, c_region, rig_memory(rig, 2)), 0);
+		assert_int_equal(memory->dropped, 1);
+		/* What is one's own creation's is not displaced by it. */
+		assert_int_equal(brk_qp_hold(b, &of_b, b_token), 0);
+		assert_int_equal(brk_shm_create(b, 4000, 128, 0, b_region, rig_memory(rig, 2), &r, NULL), 0);
+		assert_int_equal(brk_qp_hold(a, &of_b, old_pair), VMCI_ERROR_UNAVAILABLE);
+		assert_int_equal(brk_qp_detach(a, h), VMCI_ERROR_QUEUEPAIR_NOTATTACHED);
+		assert_int_equal(brk_shm_detach(a, r), VMCI_ERROR_NOT_FOUND);
+		rig_leave(rig, a);
+		assert_int_equal(to_c->n, 0);
+		assert_int_equal(brk_qp_detach(b, h), 0);
+		assert_int_equal(to_c->n, 1);
+		assert_int_equal(brk_qp_detach(c, h), 3);
+		assert_int_equal(brk_shm_detach(b, r), 0);
+		assert_int_equal(brk_shm_detach(c, r), 3);
+	}
+}
+
+static int32_t resume_name(struct brk_client *client, const uint8_t *resume, uint8_t *ret_token)
+{
+	const struct discovery_request request = { DISCOVERY_REGISTER, 1, { 2, 2000 }, "name", 4 };
+	uint8_t buf[DISCOVERY_PAYLOAD_MAX], answer[DISCOVERY_REPLY_MAX];
+	struct discovery_reply reply;
+	size_t size = discovery_request_build(buf, &request), n;
+
+	assert_int_equal(brk_name(client, buf, size, resume, answer, &n, ret_token), 0);
+	assert_int_equal(discovery_reply_parse(answer, n, &reply), 0);
+	return reply.code;
+}
+
+static void test_old_names(void **state)
+{
+	struct rig *rig = *state;
+	struct brk_client *a = rig_join(rig, 5, 2), *b = rig_join(rig, 6, 2);
+	token_t older, newer;
+
+	assert_int_equal(resume_name(a, NULL, older), 0);
+	assert_int_equal(rig_unregister(a, "name"), 0);
+	assert_int_equal(resume_name(b, NULL, newer), 0);
+	rig_restart(rig);
+	a = rig_join(rig, 5, 2);
+	b = rig_join(rig, 6, 2);
+	assert_int_equal(resume_name(a, older, NULL), 0);
+	assert_int_equal(resume_name(b, newer, NULL), 0);
+	assert_int_equal(resume_name(a, older, NULL), VMCI_ERROR_ALREADY_EXISTS);
+	assert_int_equal(rig_unregister(a, "name"), VMCI_ERROR_NO_ACCESS);
+	assert_int_equal(rig_unregister(b, "name"), 0);
+}
+
+/* With all that is in them; but what third parties refer to stays for the winner. */
+static void test_old_contexts(void **state)
+{
+	struct rig *rig = *state;
+	struct brk_client *a = rig_connect(rig, 5), *b = rig_connect(rig, 6), *c = rig_join(rig, 7, 2), *b2;
+	token_t older, newer, second;
+	struct vmci_handle h, guarded;
+	struct thing *sink, *events;
+	token_t guarded_token;
+
+	assert_int_equal(brk_hello(a, 100, false, NULL, NULL, older), 0);
+	rig_leave(rig, a);
+	assert_int_equal(brk_hello(b, 100, false, NULL, NULL, newer), 0);
+	b2 = rig_connect(rig, 6);
+	assert_int_equal(brk_hello(b2, 100, false, NULL, NULL, second), 0);
+	assert_memory_equal(newer, second, sizeof(newer));
+	assert_int_equal(brk_dg_create(c, 5000, NULL, rig_thing(rig), &guarded, guarded_token), 0);
+	rig_restart(rig);
+	c = rig_join(rig, 7, 2);
+	events = rig_events(rig, c);
+	assert_int_equal(brk_watch(c, 100, true), 0);
+	assert_int_equal(brk_dg_create(c, 5000, guarded_token, rig_thing(rig), &guarded, NULL), 0);
+	assert_int_equal(brk_priv_add(c, guarded, handle_make(100, 0), 1u << VMCI_PRIV_DG_SEND, 0), 0);
+	a = come_back(rig, 5, 100, older);
+	h = rig_endpoint(rig, a, &sink);
+	b = come_back(rig, 6, 100, newer);
+	b2 = come_back(rig, 6, 100, second);
+	assert_int_equal(brk_client_cid(a), ANY);
+	assert_int_equal(sink->dropped, 1);
+	assert_int_equal(rig_send(a, h, guarded, ""), VMCI_ERROR_INVALID_ARGS);
+	assert_int_equal(brk_dg_destroy(a, h), VMCI_ERROR_INVALID_ARGS);
+	assert_int_equal(brk_hello(a, 100, false, NULL, older, NULL), VMCI_ERROR_NO_ACCESS);
+	assert_int_equal(rig_send(b2, rig_endpoint(rig, b2, NULL), guarded, "granted"), 31);
+	assert_int_equal(rig_send(c, guarded, rig_endpoint(rig, b, &sink), ""), 24);
+	assert_int_equal(sink->n, 1);
+	assert_int_equal(events->n, 0);
+	rig_leave(rig, b);
+	rig_leave(rig, b2);
+	assert_int_equal(events->n, 1);
+	/* The loser may begin anew. */
+	assert_int_equal(brk_hello(a, 2, false, NULL, NULL, NULL), 0);
+}
+
+/* A device shows no token, but its context is its own. */
+static void test_old_region_of_a_device(void **state)
+{
+	struct rig *rig = *state;
+	struct brk_client *vm = rig_vm(rig, &(struct brk_vm){ .cid = 40 }, NULL), *a = rig_join(rig, 5, 2);
+	struct vmci_handle h;
+	uint64_t bytes, offset;
+	struct thing *memory;
+	token_t token;
+	void *found;
+
+	assert_int_equal(brk_shm_create(vm, 50, 128, 0, NULL, rig_memory(rig, 1), &h, NULL), 0);
+	assert_int_equal(brk_shm_attach(a, h, &bytes, &offset, &found, token), 0);
+	rig_restart(rig);
+	a = rig_join(rig, 5, 2);
+	memory = rig_memory(rig, 1);
+	assert_int_equal(brk_shm_hold(a, h, 128, 0, token, memory), 0);
+	vm = rig_vm(rig, &(struct brk_vm){ .cid = 40 }, NULL);
+	assert_int_equal(brk_shm_create(vm, 50, 128, 0, token, rig_memory(rig, 2), &h, NULL), 0);
+	assert_int_equal(memory->dropped, 1);
+	assert_int_equal(brk_shm_detach(a, h), VMCI_ERROR_NOT_FOUND);
+	/* Whoever attaches to what has no stamp may come back to it, too. */
+	assert_int_equal(brk_shm_attach(a, h, &bytes, &offset, &found, token), 0);
+	rig_restart(rig);
+	a = rig_join(rig, 5, 2);
+	vm = rig_vm(rig, &(struct brk_vm){ .cid = 40 }, NULL);
+	assert_int_equal(brk_shm_create(vm, 50, 128, 0, token, rig_memory(rig, 2), &h, NULL), 0);
+	assert_int_equal(brk_shm_hold(a, h, 128, 0, token, rig_memory(rig, 2)), 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -411,6 +679,13 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_region, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_region_owner_first, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_groups, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_old_endpoints_and_bells, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_old_tokens_after_the_time_of_grace, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_a_clock_that_was_set_back, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_old_pairs_and_regions, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_old_names, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_old_contexts, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_old_region_of_a_device, rig_setup, rig_teardown),
 	};
 
 	return cmocka_run_group_tests_name("broker resumption", tests, NULL, NULL);
