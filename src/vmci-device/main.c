@@ -236,7 +236,10 @@ static const struct argp option_parser = {
  * struct server - the process
  * @vm:       the VMM that is being served, or NULL
  * @stopping: a signal came, or the VM of --once has gone
+ * @signalled: the former: somebody waits for the end
  * @lingering: how many of hybrid and fabric still have something for programs
+ * @limit:    ends that
+ * @left:     bytes that they had when it was looked at last
  */
 struct server {
 	struct options options;
@@ -244,7 +247,10 @@ struct server {
 	sd_event_source *listen;
 	struct vm *vm;
 	bool stopping;
+	bool signalled;
 	int lingering;
+	sd_event_source *limit;
+	size_t left;
 	int fd;
 };
 
@@ -254,6 +260,40 @@ static void on_idle(void *ctx)
 
 	if (--server->lingering == 0)
 		sd_event_exit(server->event, 0);
+}
+
+static size_t bytes_left(const struct server *server)
+{
+	const struct vm_config *vm = &server->options.vm;
+
+	return (vm->hybrid ? hybrid_lingering(vm->hybrid) : 0) + (vm->fabric ? fabric_lingering(vm->fabric) : 0);
+}
+
+static int on_lingered(sd_event_source *source, uint64_t usec, void *ctx)
+{
+	struct server *server = ctx;
+	size_t left = bytes_left(server), before = server->left;
+
+	(void)usec;
+	server->left = left;
+	/* Who reads, however slowly, gets everything, unless somebody waits for us. */
+	if (!server->signalled && left < before) {
+		sd_event_source_set_time_relative(source, LIMIT_LINGER_USEC);
+		return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	}
+	log_warn("ending, though programs have not read %zu bytes", left);
+	sd_event_exit(server->event, 0);
+	return 0;
+}
+
+/* Programs do not keep it for ever: the next VM may be waiting for this process to end. */
+static int limit_lingering(struct server *server)
+{
+	if (server->limit)
+		return 0;
+	server->left = bytes_left(server);
+	return sd_event_add_time_relative(server->event, &server->limit, CLOCK_MONOTONIC, LIMIT_LINGER_USEC, 0, on_lingered,
+					  server);
 }
 
 /* No VM any more, and no new one: end when programs have read what is theirs. */
@@ -266,7 +306,7 @@ static void linger(struct server *server)
 	if (server->listen)
 		sd_event_source_set_enabled(server->listen, SD_EVENT_OFF);
 	server->lingering = (h && hybrid_stop(h, on_idle, server)) + (f && fabric_stop(f, on_idle, server));
-	if (!server->lingering)
+	if (!server->lingering || limit_lingering(server) < 0)
 		sd_event_exit(server->event, 0);
 }
 
@@ -281,19 +321,6 @@ static void on_vm_ended(void *ctx)
 		sd_event_source_set_enabled(server->listen, SD_EVENT_ON);
 }
 
-static int on_lingered(sd_event_source *source, uint64_t usec, void *ctx)
-{
-	struct server *server = ctx;
-	const struct vm_config *vm = &server->options.vm;
-
-	(void)source;
-	(void)usec;
-	log_warn("ending, though programs have not read %zu bytes",
-		 (vm->hybrid ? hybrid_lingering(vm->hybrid) : 0) + (vm->fabric ? fabric_lingering(vm->fabric) : 0));
-	sd_event_exit(server->event, 0);
-	return 0;
-}
-
 /* The first signal ends things in good order, the second at once. */
 static int on_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *ctx)
 {
@@ -303,9 +330,9 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *inf
 	(void)source;
 	(void)info;
 	server->stopping = true;
+	server->signalled = true;
 	sd_notify(0, "STOPPING=1");
-	if (again || sd_event_add_time_relative(server->event, NULL, CLOCK_MONOTONIC, LIMIT_LINGER_USEC, 0, on_lingered,
-						server) < 0)
+	if (again || limit_lingering(server) < 0)
 		sd_event_exit(server->event, 0);
 	else if (server->vm)
 		vm_stop(server->vm);
@@ -504,6 +531,7 @@ static void server_close(struct server *server)
 	server->options.vm.hybrid = hybrid_free(server->options.vm.hybrid);
 	server->options.vm.fabric = fabric_free(server->options.vm.fabric);
 	sd_event_source_disable_unref(server->listen);
+	sd_event_source_disable_unref(server->limit);
 	if (server->options.socket)
 		listener_close(&server->fd, server->options.socket);
 	else
