@@ -5,11 +5,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -161,11 +163,13 @@ int vmci_doorbell_fd(const struct vmci_doorbell *doorbell)
  */
 static int64_t wait_inside(struct vmci_doorbell *doorbell, struct lib_deadline deadline)
 {
-	eventfd_t count;
+	uint64_t count;
+	struct iovec iov = { .iov_base = &count, .iov_len = sizeof(count) };
 	int r;
 
 	for (;;) {
-		if (!eventfd_read(doorbell->fd, &count))
+		/* Its flags are shared with whoever may ring it, so O_NONBLOCK says nothing. */
+		if (preadv2(doorbell->fd, &iov, 1, -1, RWF_NOWAIT) == sizeof(count))
 			return count > INT64_MAX ? INT64_MAX : (int64_t)count;
 		if (errno == EINTR)
 			continue;
@@ -259,6 +263,12 @@ int vmci_ringer_ring(struct vmci_ringer *ringer)
 		return lib_where(lib_usable(ringer->vmci), "vmci_ringer_ring");
 	/* What was written before is seen by who hears it, also on machines that reorder. */
 	atomic_thread_fence(memory_order_seq_cst);
+	/*
+	 * Flags and count are shared with its owner, who could make this wait by both. What is full has been rung. (An owner
+	 * that fills it between this and the write keeps a program waiting that wanted something of it.)
+	 */
+	if (poll(&(struct pollfd){ .fd = ringer->fd, .events = POLLOUT }, 1, 0) == 0)
+		return 0;
 	do
 		n = write(ringer->fd, &one, sizeof(one));
 	while (n < 0 && errno == EINTR);
