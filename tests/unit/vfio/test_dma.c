@@ -733,6 +733,7 @@ static void test_s6_4_huge_pages(void **state)
 
 	use_our_handler();
 	if (fd < 0 || ftruncate(fd, (off_t)(2 * huge)) < 0 || fallocate(fd, 0, 0, (off_t)(2 * huge)) < 0) {
+		print_message("skipped: no huge pages are reserved here\n");
 		close(fd);
 		skip();
 	}
