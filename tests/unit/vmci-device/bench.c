@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -34,7 +35,7 @@ static _Atomic uint64_t passed_ns, tick_ns;
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ts)
 {
 	int r = __real_clock_gettime(clock, ts);
-	uint64_t ns = (uint64_t)ts->tv_nsec + (passed_ns += tick_ns);
+	uint64_t step = tick_ns, ns = (uint64_t)ts->tv_nsec + atomic_fetch_add(&passed_ns, step) + step;
 
 	ts->tv_sec += (time_t)(ns / 1000000000u);
 	ts->tv_nsec = (long)(ns % 1000000000u);
