@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tokens: a stamp, and a keyed hash over the stamp, what an object is, and whose. The broker remembers none of them: what
- * it has made once it can make again.
+ * Tokens: a stamp, and a keyed hash over the stamp, what an object is, and whose. The broker remembers none of them:
+ * what it has made once it can make again.
  *
  * DOC: Theory of operation
  *

@@ -396,7 +396,7 @@ static void test_groups(void **state)
 	assert_int_equal(brk_group_add(a, g, handle_make(0x10000, 0), true), 0);
 }
 
-/* --- Old tokens ---------------------------------------------------------------------------------------------------- */
+/* --- Old tokens ------------------------------------------------------------------------------------------------- */
 
 /*
  * Each of these: user 5 had something under a handle, and gave it up; then it was user 6's; the broker is started anew,
