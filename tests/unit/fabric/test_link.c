@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../base/tarpit.h"
+#include "base/closer.h"
 #include "base/fd.h"
 
 /* The sockets of a test, and what was open before it. */
@@ -347,6 +349,34 @@ static void test_garbage_with_descriptors(void **state)
 	}
 }
 
+/* As many as a message can have, each of which makes whoever closes it wait; and some in a message that is right. */
+static void test_descriptors_that_take_long_to_close(void **state)
+{
+	struct bench *b = *state;
+	struct fab_msg msg = { .type = FAB_QP_CREATE, .kind = FAB_REQUEST, .n_fds = 2 };
+	int fds[TARPIT_FDS_MAX], open_before = rig_count_fds();
+	int64_t began;
+
+	fds[0] = tarpit();
+	began = tarpit_now_ms();
+	closer_close(&fds[0]);
+	b->before += rig_count_fds() - open_before;	/* the reader of all */
+	assert_int_equal(closer_start(100), 0);
+	for (unsigned i = 0; i < TARPIT_FDS_MAX; i++)
+		fds[i] = tarpit_nested(i % 4 == 3);
+	assert_int_equal(tarpit_send(b->us, fds, TARPIT_FDS_MAX), 0);
+	expect_why(b, -EBADMSG, "more descriptors");
+	for (unsigned i = 0; i < 2; i++)
+		msg.fd[i] = tarpit_nested(i);
+	assert_int_equal(fab_send(b->us, &msg), 0);
+	for (unsigned i = 0; i < 2; i++)
+		closer_close(&msg.fd[i]);
+	assert_int_equal(fab_recv(b->peer, b->buf, &msg), 0);
+	fab_drop(&msg);
+	assert_true(tarpit_now_ms() - began < TARPIT_LIMIT_MS);
+	closer_stop();
+}
+
 /* This process may open no more: the kernel drops what does not fit. */
 static void test_at_the_limit_of_descriptors(void **state)
 {
@@ -422,6 +452,7 @@ int main(void)
 		BOTH(test_descriptors_where_none_belong),
 		BOTH(test_too_many_and_too_few),
 		BOTH(test_garbage_with_descriptors),
+		BOTH(test_descriptors_that_take_long_to_close),
 		BOTH(test_at_the_limit_of_descriptors),
 		BOTH(test_credentials_beside_descriptors),
 		BOTH(test_no_socket_at_all),

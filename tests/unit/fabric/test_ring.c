@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../base/tarpit.h"
+#include "base/closer.h"
 #include "fabric/ring.h"
 
 #define CID 4711u
@@ -990,6 +992,45 @@ static void test_nothing_is_left_open(void **state)
 	assert_int_equal(rig_count_fds(), fds);
 }
 
+/* The peer of @ring sends what we would wait for, if it can. */
+static void send_tarpit(struct ring *from, unsigned depth)
+{
+	int fd = tarpit_nested(depth);
+
+	if (tarpit_send(ring_fd(from), &fd, 1)) {
+		assert_int_equal(errno, EPERM);		/* the kernel has seen to it */
+		closer_close(&fd);
+	}
+}
+
+/* Each end sends the other one something; it is heard of, or never, and nobody waits for it. */
+static void test_descriptors_that_take_long_to_close(void **state)
+{
+	int before = rig_count_fds();
+
+	(void)state;
+	assert_int_equal(closer_start(100), 0);
+	for (unsigned depth = 0; depth < 3; depth++) {
+		int64_t began = tarpit_now_ms();
+		struct bed bed;
+
+		bed_open(&bed, 4096, 4096);
+		send_tarpit(bed.attacher, depth);
+		send_tarpit(bed.creator, depth);
+		if (depth) {
+			ring_hear(bed.creator, false);
+			ring_hear(bed.attacher, false);
+			/* The attacher's end was made by the creator: the kernel is not asked to guard it. */
+			assert_int_equal(ring_state(bed.attacher), RING_LEFT);
+		}
+		bed_close(&bed);
+		assert_true(tarpit_now_ms() - began < TARPIT_LIMIT_MS);
+	}
+	closer_stop();
+	/* the reader of all */
+	assert_int_equal(rig_count_fds(), before + 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1020,6 +1061,7 @@ int main(void)
 		cmocka_unit_test(test_two_processes_wake_each_other),
 		cmocka_unit_test(test_a_process_dies_at_any_time),
 		cmocka_unit_test(test_a_peer_that_writes_anything_anywhere),
+		cmocka_unit_test(test_descriptors_that_take_long_to_close),
 		cmocka_unit_test(test_nothing_is_left_open),
 	};
 
