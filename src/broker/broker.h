@@ -108,7 +108,8 @@ struct brk *brk_free(struct brk *brk);
 
 /**
  * struct brk_limits - bounds that an administrator may lower
- * @clients, @contexts, @resources, @region_bytes: of a user: connections, software contexts, objects with a handle, memory
+ * @clients, @contexts, @resources, @region_bytes: of a user: connections, software contexts, objects with a handle,
+ *		memory
  * @endpoints, @doorbells, @pairs, @regions, @groups, @names: of a context (in context 2: of a user there)
  * @trusted_names: only trusted clients may register names (SDK, 6.3)
  */
@@ -368,8 +369,8 @@ uint64_t brk_qp_memory(uint64_t produce, uint64_t consume);
  *
  * Return: VMCI_SUCCESS_QUEUEPAIR_CREATE; in this order VMCI_ERROR_NO_RESOURCES (more than 128 MiB),
  * VMCI_ERROR_INVALID_ARGS, VMCI_ERROR_ALREADY_EXISTS, VMCI_ERROR_NO_ACCESS (the handle is neither the creator's nor
- * the peer's, or another VM's; id below 1024; token), VMCI_ERROR_DST_UNREACHABLE (no such peer), VMCI_ERROR_NO_RESOURCES (quota);
- * VMCI_ERROR_NO_MEM; BRK_LATER
+ * the peer's, or another VM's; id below 1024; token), VMCI_ERROR_DST_UNREACHABLE (no such peer),
+ * VMCI_ERROR_NO_RESOURCES (quota); VMCI_ERROR_NO_MEM; BRK_LATER
  */
 int32_t brk_qp_create(struct brk_client *client, const struct brk_qp *qp, const uint8_t *resume, void *pair,
 		      struct vmci_handle *ret_handle, uint8_t *ret_token);
@@ -405,8 +406,8 @@ int32_t brk_qp_attached(struct brk_client *client, struct brk_client *device, co
  * @token: from brk_qp_create(), brk_qp_attach() or brk_qp_attached()
  *
  * Return: 0; VMCI_ERROR_NO_ACCESS: token; VMCI_ERROR_ALREADY_EXISTS: this client holds it already;
- * VMCI_ERROR_UNAVAILABLE: both ends are held, or it is another pair now; VMCI_ERROR_QUEUEPAIR_MISMATCH: the other end said something else;
- * VMCI_ERROR_NO_RESOURCES; VMCI_ERROR_INVALID_ARGS
+ * VMCI_ERROR_UNAVAILABLE: both ends are held, or it is another pair now; VMCI_ERROR_QUEUEPAIR_MISMATCH: the other end
+ * said something else; VMCI_ERROR_NO_RESOURCES; VMCI_ERROR_INVALID_ARGS
  */
 int32_t brk_qp_hold(struct brk_client *client, const struct brk_qp *qp, const uint8_t *token);
 
