@@ -14,16 +14,19 @@ from testbed.plugin import pytest_runtest_makereport, workdir  # noqa: E402,F401
 
 
 def pytest_collection_modifyitems(config, items):
-    """SHARD=i/n: only the tests of every n-th bed; most of the fabric's go with the last, others with the first."""
-    index, count = map(int, os.environ.get("SHARD", "0/1").split("/"))
+    """SHARD=i/n: only the tests of every n-th bed; SHARD=fabric: only those of the machines under vmcid."""
+    shard = os.environ.get("SHARD")
+    if not shard:
+        return
+    index, count = (0, 1) if shard == "fabric" else map(int, shard.split("/"))
 
-    def shard(item):
-        if item.path.stem == "test_fabric":
-            return count - 1
+    def is_wanted(item):
+        if item.path.stem.startswith("test_fabric") or shard == "fabric":
+            return item.path.stem.startswith("test_fabric") and shard == "fabric"
         holder = getattr(item, "callspec", None) and item.callspec.params.get("holder")
-        return BEDS.index(holder) % count if holder else 0
-    config.hook.pytest_deselected(items=[item for item in items if shard(item) != index])
-    items[:] = [item for item in items if shard(item) == index]
+        return (BEDS.index(holder) % count if holder else 0) == index
+    config.hook.pytest_deselected(items=[item for item in items if not is_wanted(item)])
+    items[:] = [item for item in items if is_wanted(item)]
 
 
 @pytest.fixture(scope="session", params=BEDS, ids="-".join)
