@@ -403,6 +403,7 @@ bool brk_token_is_good_name(const struct brk_client *client, const char *name, s
  * @bytes:     that count there
  * @thing:     sink, eventfd, pair until somebody attaches, memory
  * @is_closed: something has been granted: who has no grant has no right
+ * @is_shared: an endpoint as which all clients of its user and context may send
  * @grants:    relations (this, context or group)
  */
 struct brk_resource {
@@ -420,6 +421,7 @@ struct brk_resource {
 	uint64_t bytes;
 	void *thing;
 	bool is_closed;
+	bool is_shared;
 	struct brk_side grants;
 };
 

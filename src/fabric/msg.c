@@ -160,6 +160,10 @@ static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 		[FAB_REQUEST] = RULE(.fields = SIZE0),
 		[FAB_REPLY] = RULE(.fields = SIZE0, .data_max = FAB_DATA_MAX),
 	},
+	[FAB_DG_BIND] = {
+		[FAB_REQUEST] = RULE(.fields = HANDLE, .fds = 1),
+		[FAB_REPLY] = RULE(.fields = HANDLE),
+	},
 };
 
 static const char *const names[] = {
@@ -187,6 +191,7 @@ static const char *const names[] = {
 	[FAB_GROUP_DESTROY] = "GROUP_DESTROY",
 	[FAB_GROUP_MEMBER] = "GROUP_MEMBER",
 	[FAB_LIST] = "LIST",
+	[FAB_DG_BIND] = "DG_BIND",
 };
 static_assert(sizeof(names) / sizeof(names[0]) == FAB_TYPE_NUM, "each type has a name");
 

@@ -262,6 +262,12 @@
 /* And this long for its first one, which is just starting it. */
 #define LIMIT_VMCID_FIRST_USEC 10000000ull
 
+/*
+ * Endpoints of sockets that programs keep: nobody tells when such a socket is closed, so vmcid looks. A look is a system
+ * call.
+ */
+#define LIMIT_VMCID_SWEEP_USEC 2000000ull
+
 /* Messages of one client that are served before other event sources have their turn. */
 #define LIMIT_VMCID_TURN 16u
 

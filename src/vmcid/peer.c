@@ -38,6 +38,7 @@
 #include "base/closer.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "endpoint.h"
 #include "fabric/link.h"
 #include "proto/limits.h"
 #include "thing.h"
@@ -674,6 +675,21 @@ static int32_t do_dg_destroy(struct call *call)
 	return brk_dg_destroy(call->client, call->msg->handle);
 }
 
+static int32_t do_dg_bind(struct call *call)
+{
+	struct peer *peer = call->peer;
+	const struct endpoint_wish wish = {
+		.client = call->client,
+		.user = peer->user,
+		.uid = peer->uid,
+		.pid = peer->pid,
+		.name = peer->name,
+		.handle = call->msg->handle,
+	};
+
+	return endpoint_bind(peer->server->endpoints, &wish, call->msg->fd[0], &call->reply.handle);
+}
+
 static int32_t do_dg_send(struct call *call)
 {
 	return brk_dg_send(call->client, call->msg->data, call->msg->len);
@@ -905,6 +921,7 @@ static const struct handler handlers[FAB_TYPE_NUM] = {
 	[FAB_GROUP_DESTROY] = { .run = do_group_destroy },
 	[FAB_GROUP_MEMBER] = { .run = do_group_member },
 	[FAB_LIST] = { .run = do_list },
+	[FAB_DG_BIND] = { .run = do_dg_bind },
 };
 
 /**

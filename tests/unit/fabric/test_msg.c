@@ -88,6 +88,8 @@ static const struct row rows[] = {
 	{ FAB_GROUP_MEMBER, FAB_REPLY, "", NONE, "01", 0, 0, 0 },
 	{ FAB_LIST, FAB_REQUEST, "0", NONE, "0", 0, 0, 0 },
 	{ FAB_LIST, FAB_REPLY, "0", NONE, "0", 0, 69632, 0 },
+	{ FAB_DG_BIND, FAB_REQUEST, "cr", NONE, "0", 0, 0, 1 },
+	{ FAB_DG_BIND, FAB_REPLY, "cr", NONE, "0", 0, 0, 0 },
 };
 #define N_ROWS (sizeof(rows) / sizeof(rows[0]))
 
