@@ -88,6 +88,14 @@ static const struct row rows[] = {
 	{ FAB_GROUP_MEMBER, FAB_REPLY, "", NONE, "01", 0, 0, 0 },
 	{ FAB_LIST, FAB_REQUEST, "0", NONE, "0", 0, 0, 0 },
 	{ FAB_LIST, FAB_REPLY, "0", NONE, "0", 0, 69632, 0 },
+	{ FAB_STREAM_BIND, FAB_REQUEST, "cr", NONE, "0", 0, 0, 1 },
+	{ FAB_STREAM_BIND, FAB_REPLY, "cr", NONE, "0", 0, 0, 0 },
+	{ FAB_STREAM_CONNECT, FAB_REQUEST, "crCR0", NONE, "0", 0, 0, 1 },
+	{ FAB_STREAM_CONNECT, FAB_REPLY, "cr", NONE, "0", 0, 0, 0 },
+	{ FAB_STREAM_CONNECT, FAB_ASK, "crCR0", { 0, 0x400, END }, "0", 0, 0, 1 },
+	{ FAB_STREAM_CONNECT, FAB_ANSWER, "", NONE, "0", 0, 0, 0 },
+	{ FAB_STREAM_OPEN, FAB_REQUEST, "crCR", NONE, "0", 0, 0, 0 },
+	{ FAB_STREAM_OPEN, FAB_REPLY, "", { 0, 0x400, END }, "0", 0, 0, 1 },
 };
 #define N_ROWS (sizeof(rows) / sizeof(rows[0]))
 
