@@ -431,6 +431,19 @@ static struct brk_qp take_qp(void)
 	return qp;
 }
 
+static void streams(struct client *c)
+{
+	struct vmci_handle to = take_handle(), own;
+	unsigned listener = take8() % 3;
+	struct brk_client *device = NULL;
+	int32_t result = brk_stream_own(c->real, to, &own);
+
+	is_code(result);
+	check(result < 0 || own.context == brk_client_cid(c->real));
+	result = brk_stream_connect(c->real, to, (enum brk_listener)listener, &device);
+	check(result <= 0 && (result != BRK_ASK || brk_client_is_device(device)));
+}
+
 static void attach(struct client *c, unsigned what)
 {
 	struct brk_client *device = NULL;
@@ -553,7 +566,7 @@ static void stop(void)
 
 static void step(void)
 {
-	uint8_t what = take8() % 40;
+	uint8_t what = take8() % 41;
 	struct client *c = &w.client[take8() % CLIENTS];
 	struct thing *sink;
 	uint32_t id;
@@ -607,6 +620,9 @@ static void step(void)
 			else
 				brk_unreserve(w.brk, id);
 			brk_cid_is_free(w.brk, id);
+			break;
+		case 40:
+			streams(c);
 			break;
 		default:
 			if (take8() & 1) {

@@ -155,6 +155,9 @@ int32_t brk_reserve(struct brk *brk, uint32_t cid);
 /* brk_unreserve() - no longer; nothing happens to a VM that is there */
 void brk_unreserve(struct brk *brk, uint32_t cid);
 
+/* brk_cid_is_there() - is there such a context: the host's, or one that somebody has joined? */
+bool brk_cid_is_there(const struct brk *brk, uint32_t cid);
+
 /* brk_cid_is_free() - could a VM have it: 16 or more, no context's, not reserved? */
 bool brk_cid_is_free(const struct brk *brk, uint32_t cid);
 
@@ -545,6 +548,35 @@ int32_t brk_group_remove(struct brk_client *client, struct vmci_handle group, st
 
 /* brk_group_is_member() - GROUP_MEMBER with CHECK. Return: 1, 0; VMCI_ERROR_NOT_FOUND: no such group; _INVALID_ARGS */
 int32_t brk_group_is_member(struct brk_client *client, struct vmci_handle group, struct vmci_handle member);
+
+/* --- Streams (VMCI sockets, 5.6 and 5.8) -------------------------------------------------------------------------- */
+
+/**
+ * brk_stream_own() - may @client have this address: bind it, or connect from it?
+ * @wish: context: the client's own, or VMCI_INVALID_ID, which stands for that; port: below 1024 for trusted clients and
+ *	  devices; VMCI_PORT_ANY: one will be chosen
+ *
+ * Whether the port is taken is not known here. Return: 0; VMCI_ERROR_NO_ACCESS; VMCI_ERROR_INVALID_ARGS: no hello yet
+ */
+int32_t brk_stream_own(struct brk_client *client, struct vmci_handle wish, struct vmci_handle *ret_address);
+
+/* Who listens at a port, as far as vmcid knows. */
+enum brk_listener {
+	BRK_LISTENER_NONE,
+	BRK_LISTENER_UNTRUSTED,
+	BRK_LISTENER_TRUSTED,	/* who bound the port was trusted then */
+};
+
+/**
+ * brk_stream_connect() - may @client connect to @to?
+ * @listener: there; does not matter for VMs
+ *
+ * Return: 0: it may, to whoever listens there; BRK_ASK: likewise, and there is a guest: *@ret_device is asked.
+ * VMCI_ERROR_INVALID_ARGS: no port; VMCI_ERROR_DST_UNREACHABLE: no such context (for this client);
+ * VMCI_ERROR_NOT_FOUND: nobody listens; VMCI_ERROR_NO_ACCESS: restricted, or the firewall; BRK_LATER
+ */
+int32_t brk_stream_connect(struct brk_client *client, struct vmci_handle to, enum brk_listener listener,
+			   struct brk_client **ret_device);
 
 /* --- For humans ------------------------------------------------------------------------------------------------- */
 

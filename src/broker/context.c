@@ -335,6 +335,11 @@ void brk_unreserve(struct brk *brk, uint32_t cid)
 	brk_context_put(brk, context);
 }
 
+bool brk_cid_is_there(const struct brk *brk, uint32_t cid)
+{
+	return brk_context_present(brk, cid) != NULL;
+}
+
 bool brk_cid_is_free(const struct brk *brk, uint32_t cid)
 {
 	const struct brk_context *context = brk_context_find(brk, cid);

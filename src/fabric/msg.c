@@ -160,6 +160,20 @@ static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 		[FAB_REQUEST] = RULE(.fields = SIZE0),
 		[FAB_REPLY] = RULE(.fields = SIZE0, .data_max = FAB_DATA_MAX),
 	},
+	[FAB_STREAM_BIND] = {
+		[FAB_REQUEST] = RULE(.fields = HANDLE, .fds = 1),
+		[FAB_REPLY] = RULE(.fields = HANDLE),
+	},
+	[FAB_STREAM_CONNECT] = {
+		[FAB_REQUEST] = RULE(.fields = HANDLE | OTHER | SIZE0, .fds = 1),
+		[FAB_REPLY] = RULE(.fields = HANDLE),
+		[FAB_ASK] = RULE(.fields = HANDLE | OTHER | SIZE0, .flags = FAB_F_PENDING, .fds = 1),
+		[FAB_ANSWER] = RULE(),
+	},
+	[FAB_STREAM_OPEN] = {
+		[FAB_REQUEST] = RULE(.fields = HANDLE | OTHER),
+		[FAB_REPLY] = RULE(.flags = FAB_F_PENDING, .fds = 1),
+	},
 	[FAB_DG_BIND] = {
 		[FAB_REQUEST] = RULE(.fields = HANDLE, .fds = 1),
 		[FAB_REPLY] = RULE(.fields = HANDLE),
@@ -191,6 +205,9 @@ static const char *const names[] = {
 	[FAB_GROUP_DESTROY] = "GROUP_DESTROY",
 	[FAB_GROUP_MEMBER] = "GROUP_MEMBER",
 	[FAB_LIST] = "LIST",
+	[FAB_STREAM_BIND] = "STREAM_BIND",
+	[FAB_STREAM_CONNECT] = "STREAM_CONNECT",
+	[FAB_STREAM_OPEN] = "STREAM_OPEN",
 	[FAB_DG_BIND] = "DG_BIND",
 };
 static_assert(sizeof(names) / sizeof(names[0]) == FAB_TYPE_NUM, "each type has a name");

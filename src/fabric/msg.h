@@ -65,11 +65,24 @@
  *	GROUP_MEMBER	handle group, other member, flags: one of	status: ADD, REMOVE: 0; CHECK: 1 or 0
  *			ADD (and ASSIGN), REMOVE, CHECK
  *	LIST		size0 first						size0 next (0: end) [text, a line per object]
+ *	STREAM_BIND	handle wish {socket}				handle; the socket is bound
+ *	STREAM_CONNECT	handle source, other destination,		handle source; the socket is connected
+ *			size0 milliseconds {socket}
+ *	STREAM_OPEN	handle source, other destination (devices	flags (PENDING) {socket}
+ *			only)
  *
  *	type		ask: fields					answer: fields {descriptors}
  *	BELL_OPEN	handle						{eventfd}
  *	QP_ATTACH	handle, other.context attacher, flags (TRUSTED),	status: 5
  *			size0 produce, size1 consume (attacher's)	{memory, life}
+ *	STREAM_CONNECT	handle source, other destination, size0		status: 0: the guest has accepted; with PENDING:
+ *			milliseconds, flags (PENDING) {socket}		it has been asked
+ *
+ * A *stream* is a connected UNIX socket. In STREAM_*, handles are addresses: context and port; a context that is
+ * VMCI_INVALID_ID is the client's own, a port that is VMCI_INVALID_ID one to be chosen. Sockets of STREAM_BIND and
+ * STREAM_CONNECT are the program's own, which go on being what it uses: fabric/stream.h, with what each status means.
+ * PENDING: who is connected to is a guest that has not been heard; FAB_STREAM_HELLO bytes over the stream say that it
+ * accepts, before anything else; end of file without them that it does not.
  *
  * A *sink* is one end of a SOCK_SEQPACKET socket pair that the client made; vmcid writes datagrams into it, each with
  * its header, and the client reads them from the other end. The client keeps a copy of the sink, so that the pair
@@ -109,6 +122,7 @@
 #define FAB_NAME_MAX 300u	/* NAME: request and reply (VMCI SDK reference, 6.2) */
 #define FAB_PIPELINE 64u	/* requests of one client under way */
 #define FAB_LIFE_HELLO 4u
+#define FAB_STREAM_HELLO 1u	/* whatever its value */
 
 enum fab_type {
 	FAB_HELLO = 1,
@@ -135,6 +149,9 @@ enum fab_type {
 	FAB_GROUP_DESTROY,
 	FAB_GROUP_MEMBER,
 	FAB_LIST,
+	FAB_STREAM_BIND,
+	FAB_STREAM_CONNECT,
+	FAB_STREAM_OPEN,
 	FAB_DG_BIND,
 	FAB_TYPE_NUM,
 };
@@ -157,7 +174,8 @@ enum fab_kind {
 #define FAB_F_REMOVE_ALL 0x80u
 #define FAB_F_CHECK 0x100u
 #define FAB_F_ASSIGN 0x200u	/* GROUP_MEMBER: the member may be given privileges through the group */
-#define FAB_F_ALL 0x3ffu
+#define FAB_F_PENDING 0x400u	/* STREAM_*: the first byte says whether the guest accepts */
+#define FAB_F_ALL 0x7ffu
 
 /**
  * struct fab_msg - a message, decoded

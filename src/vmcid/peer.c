@@ -885,6 +885,13 @@ static int32_t do_list(struct call *call)
 	return REPLIED;
 }
 
+/* To come. */
+static int32_t do_stream(struct call *call)
+{
+	(void)call;
+	return VMCI_ERROR_UNAVAILABLE;
+}
+
 /**
  * struct handler - how a request is carried out
  * @run:       returns a status, REPLIED, WAITS or BRK_LATER
@@ -921,6 +928,9 @@ static const struct handler handlers[FAB_TYPE_NUM] = {
 	[FAB_GROUP_DESTROY] = { .run = do_group_destroy },
 	[FAB_GROUP_MEMBER] = { .run = do_group_member },
 	[FAB_LIST] = { .run = do_list },
+	[FAB_STREAM_BIND] = { .run = do_stream },
+	[FAB_STREAM_CONNECT] = { .run = do_stream },
+	[FAB_STREAM_OPEN] = { .run = do_stream },
 	[FAB_DG_BIND] = { .run = do_dg_bind },
 };
 

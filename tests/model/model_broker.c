@@ -810,6 +810,50 @@ static void step_bell_open(int i)
 		fail("another device");
 }
 
+static void step_stream_own(int i)
+{
+	const struct client *c = &w.client[i];
+	struct vmci_handle wish = handle_make(dice(3) ? places[c->place].cid : dice(2) ? ANY : some_cid(), dice(2) ? ANY : dice(2000));
+	struct vmci_handle address = { 0 };
+	int32_t expected = 0;
+
+	if (wish.context != ANY && wish.context != places[c->place].cid)
+		expected = VMCI_ERROR_NO_ACCESS;
+	else if (wish.resource < 1024 && !c->trusted && places[c->place].kind != VM)
+		expected = VMCI_ERROR_NO_ACCESS;
+	check(brk_stream_own(c->real, wish, &address), expected);
+	if (!expected && !handle_is_equal(address, handle_make(places[c->place].cid, wish.resource)))
+		fail("another address");
+}
+
+static void step_stream_connect(int i)
+{
+	const struct client *c = &w.client[i];
+	struct vmci_handle to = handle_make(some_cid(), dice(20) ? dice(70000) : ANY);
+	enum brk_listener listener = (enum brk_listener)dice(3);
+	int place = present(to.context);
+	struct brk_client *device = NULL;
+	bool is_vm = place >= 0 && places[place].kind == VM;
+	int32_t expected;
+
+	if (place < 0) {
+		expected = VMCI_ERROR_DST_UNREACHABLE;
+	} else {
+		bool is_trusted = places[place].kind == HOST ? listener == BRK_LISTENER_TRUSTED : w.presence[place].trusted;
+
+		expected = meet(c, (unsigned)place, is_trusted);
+		if (expected != VMCI_ERROR_DST_UNREACHABLE && !is_vm && listener == BRK_LISTENER_NONE)
+			expected = VMCI_ERROR_NOT_FOUND;
+		else if (!expected && is_vm)
+			expected = c->place == (unsigned)place ? VMCI_ERROR_NOT_FOUND : BRK_ASK;
+	}
+	if (to.resource == ANY)
+		expected = VMCI_ERROR_INVALID_ARGS;
+	check(brk_stream_connect(c->real, to, listener, &device), expected);
+	if (expected == BRK_ASK && brk_client_cid(device) != to.context)
+		fail("another device");
+}
+
 static struct brk_qp some_qp(struct vmci_handle handle)
 {
 	static const uint64_t sizes[] = { 4096, 8192, 1, 0, 128u << 20, UINT64_MAX };
@@ -1342,6 +1386,8 @@ static const struct {
 	{ "destroy", 6, step_destroy, false },
 	{ "send", 15, step_send, false },
 	{ "bell open", 6, step_bell_open, false },
+	{ "stream own", 3, step_stream_own, false },
+	{ "stream connect", 6, step_stream_connect, false },
 	{ "qp create", 8, step_qp_create, true },
 	{ "qp attach", 14, step_qp_attach, false },
 	{ "qp detach", 8, step_qp_detach, false },
