@@ -13,6 +13,7 @@
 #include "user.h"
 
 struct peer;
+struct ports;
 struct vms;
 struct vms_config;
 
@@ -34,6 +35,7 @@ struct server {
 	sd_event *event;
 	struct brk *brk;
 	struct users *users;
+	struct ports *ports;
 	struct vms *vms;
 
 	int control;
