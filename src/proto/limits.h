@@ -238,6 +238,9 @@
  */
 #define LIMIT_VMCID_REPLIES 128u
 
+/* A device is asked more: who connects to its guest. */
+#define LIMIT_VMCID_QUESTIONS (LIMIT_VMCID_REPLIES + LIMIT_VMCID_CONNECTS)
+
 /* A message whose descriptors the kernel had no room for is tried again after this. */
 #define LIMIT_VMCID_RETRY_USEC 20000ull
 
@@ -283,6 +286,22 @@
 
 /* Descriptors that vmcid keeps for itself (sockets, timers, VMs being started) and leaves to users of its limit. */
 #define LIMIT_VMCID_OWN_FDS 128u
+
+/* Paths of one user's ports, those included whose sockets have gone; as many as a context has doorbells. */
+#define LIMIT_PORTS_USER 4096u
+
+/*
+ * They are looked through (about 3 us each) when they are twice as many as after the last time, and no fewer than these;
+ * not more often than this where it was in vain.
+ */
+#define LIMIT_PORTS_SWEEP 64u
+#define LIMIT_PORTS_SWEEP_MS 1000
+
+/* Binding and connecting a socket never waits, unless somebody else who has it sees to that; then for so long. */
+#define LIMIT_PORTS_WAIT_USEC 10000u
+
+/* Programs that connect to one guest at the same moment: more than a listener's queue usually has room for. */
+#define LIMIT_VMCID_CONNECTS 256u
 
 /* broker */
 

@@ -6,7 +6,8 @@
  * cases: what the broker says becomes the reply. Two answers of the broker take longer, and make the peer wait:
  *
  *	BRK_ASK		the object is a guest's. An *ask* goes to the guest's device; the reply follows from the answer,
- *			or from the device's end, or from a second without an answer
+ *			or from the device's end, or from a second without an answer (a stream: from the time-out that
+ *			its program gave)
  *	BRK_LATER	vmcid was started anew, and the owner may not be back; the request is tried again after the
  *			grace period
  *
@@ -39,7 +40,10 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "endpoint.h"
+#include "fabric/address.h"
 #include "fabric/link.h"
+#include "fabric/stream.h"
+#include "port.h"
 #include "proto/limits.h"
 #include "thing.h"
 #include "token.h"
@@ -70,9 +74,10 @@ struct outgoing {
 
 /**
  * struct ask - a question to a device
- * @next:  of the device's list
- * @asker: waits for it; NULL: no longer
- * @timer: ends the waiting
+ * @next:   of the device's list
+ * @asker:  waits for it; NULL: no longer, or (a stream of a device) never
+ * @source: of a stream: where it comes from
+ * @timer:  ends the waiting
  */
 struct ask {
 	struct ask *next;
@@ -81,6 +86,7 @@ struct ask {
 	enum fab_type type;
 	uint32_t serial;
 	struct brk_qp qp;
+	struct vmci_handle source;
 	sd_event_source *timer;
 };
 
@@ -96,7 +102,8 @@ enum waiting {
  * @hello:      ends a connection that does not say HELLO
  * @requests:   the first is waited for, if @waiting; the others came behind it
  * @ask:        what it waits for
- * @asks:       put to it, a device, and not answered; those that nobody waits for any more, too
+ * @asks:       put to it, a device, and not answered; those that nobody waits for any more, too. @n_asks of them,
+ *		@n_connects of these about streams
  * @in_flight:  descriptors sent that it may not have received; they are taken from @user
  * @is_short:   @out waits for room for descriptors, not for room in the socket
  */
@@ -107,6 +114,7 @@ struct peer {
 	struct brk_client *client;
 	struct user *user;
 	uid_t uid;
+	gid_t gid;
 	pid_t pid;
 	char name[64];
 	bool is_device;
@@ -133,6 +141,7 @@ struct peer {
 
 	struct ask *asks;
 	unsigned n_asks;
+	unsigned n_connects;
 	uint32_t serial;
 };
 
@@ -322,7 +331,7 @@ static void send_msg(struct peer *peer, const struct fab_msg *msg)
 		peer_fail(peer, "cannot answer it: %s", strerror(-r));
 		return;
 	}
-	if (peer->n_out == LIMIT_VMCID_REPLIES || peer->out_size + msg->len > LIMIT_VMCID_REPLY_BYTES) {
+	if (peer->n_out >= (peer->is_device ? LIMIT_VMCID_QUESTIONS : LIMIT_VMCID_REPLIES) || peer->out_size + msg->len > LIMIT_VMCID_REPLY_BYTES) {
 		peer_fail(peer, "it does not read: %u messages wait for it", peer->n_out);
 		return;
 	}
@@ -395,6 +404,8 @@ static void ask_free(struct ask *ask)
 		;
 	*at = ask->next;
 	ask->device->n_asks--;
+	if (ask->type == FAB_STREAM_CONNECT)
+		ask->device->n_connects--;
 	if (ask->asker)
 		ask->asker->ask = NULL;
 	sd_event_source_disable_unref(ask->timer);
@@ -437,28 +448,40 @@ static void ask_end(struct ask *ask, int32_t status, struct fab_msg *answer)
 static int on_ask_timeout(sd_event_source *source, uint64_t usec, void *ctx)
 {
 	struct ask *ask = ctx;
+	bool is_stream = ask->type == FAB_STREAM_CONNECT;
 
 	(void)source;
 	(void)usec;
 	ask->timer = sd_event_source_disable_unref(ask->timer);
-	server_note(ask->device->server, LOG_LEVEL_WARN, "%s: no answer to %s within a second", ask->device->name,
-		    fab_type_to_string(ask->type));
+	/* That a guest does not answer to a stranger is its own affair. */
+	if (!is_stream)
+		server_note(ask->device->server, LOG_LEVEL_WARN, "%s: no answer to %s within a second",
+			    ask->device->name, fab_type_to_string(ask->type));
 	if (ask->asker)
-		ask_end(ask, VMCI_ERROR_UNAVAILABLE, NULL);
-	/* It stays in the list: the device may keep FAB_PIPELINE questions, answered or not. */
+		ask_end(ask, is_stream ? VMCI_ERROR_TIMEOUT : VMCI_ERROR_UNAVAILABLE, NULL);
+	/* It stays in the list: the device may keep so many questions, answered or not. */
 	return 0;
 }
 
-/* Return: WAITS, or VMCI_ERROR_* */
-static int32_t ask(struct peer *peer, const struct fab_msg *request, struct brk_client *device, const struct brk_qp *qp)
+/**
+ * ask() - put the question @msg to @device
+ * @peer:  waits for the answer; NULL: nobody does
+ * @usec:  for so long
+ *
+ * Return: WAITS, and *@ret_ask, if @peer waits, or 0; VMCI_ERROR_*
+ */
+static int32_t ask(struct peer *peer, struct brk_client *device, struct fab_msg *msg, uint64_t usec,
+		   struct ask **ret_ask)
 {
 	struct peer *to = brk_client_owner(device);
-	struct fab_msg msg = { .type = request->type, .kind = FAB_ASK };
+	bool is_stream = msg->type == FAB_STREAM_CONNECT;
 	struct ask *new;
 
 	if (to->is_ended)
 		return VMCI_ERROR_DST_UNREACHABLE;
-	if (to->n_asks == FAB_PIPELINE)
+	if (is_stream && to->n_connects == LIMIT_VMCID_CONNECTS)
+		return VMCI_ERROR_WOULD_BLOCK;
+	if (!is_stream && to->n_asks - to->n_connects == FAB_PIPELINE)
 		return VMCI_ERROR_UNAVAILABLE;
 	new = calloc(1, sizeof(*new));
 	if (!new)
@@ -467,28 +490,45 @@ static int32_t ask(struct peer *peer, const struct fab_msg *request, struct brk_
 		.next = to->asks,
 		.device = to,
 		.asker = peer,
-		.type = request->type,
+		.type = msg->type,
 		.serial = ++to->serial,
 	};
-	if (sd_event_add_time_relative(peer->server->event, &new->timer, CLOCK_MONOTONIC, LIMIT_VMCID_ASK_USEC, 0,
-				       on_ask_timeout, new) < 0) {
+	if (sd_event_add_time_relative(to->server->event, &new->timer, CLOCK_MONOTONIC, usec, 0, on_ask_timeout, new) <
+	    0) {
 		free(new);
 		return VMCI_ERROR_NO_MEM;
 	}
 	to->asks = new;
 	to->n_asks++;
-	peer->ask = new;
-	msg.serial = new->serial;
-	msg.handle = request->handle;
+	to->n_connects += is_stream;
+	if (peer)
+		peer->ask = new;
+	msg->kind = FAB_ASK;
+	msg->serial = new->serial;
+	send_msg(to, msg);
+	if (ret_ask)
+		*ret_ask = new;
+	return peer ? WAITS : 0;
+}
+
+/* The two questions that are about a handle. */
+static int32_t ask_handle(struct peer *peer, const struct fab_msg *request, struct brk_client *device,
+			  const struct brk_qp *qp)
+{
+	struct fab_msg msg = { .type = request->type, .handle = request->handle };
+	struct ask *new;
+	int32_t r;
+
 	if (qp) {
-		new->qp = *qp;
 		msg.other.context = brk_client_cid(peer->client);
 		msg.flags = request->flags;
 		msg.size0 = qp->produce;
 		msg.size1 = qp->consume;
 	}
-	send_msg(to, &msg);
-	return WAITS;
+	r = ask(peer, device, &msg, LIMIT_VMCID_ASK_USEC, &new);
+	if (r == WAITS && qp)
+		new->qp = *qp;
+	return r;
 }
 
 static void answer_bell(struct ask *ask, struct fab_msg *answer)
@@ -551,6 +591,8 @@ static void handle_answer(struct peer *device, struct fab_msg *answer)
 	if (a->asker) {
 		if (a->type == FAB_BELL_OPEN)
 			answer_bell(a, answer);
+		else if (a->type == FAB_STREAM_CONNECT)
+			ask_end(a, answer->status, &(struct fab_msg){ .handle = a->source });
 		else
 			answer_pair(a, answer);
 	}
@@ -661,6 +703,8 @@ static int32_t do_hello(struct call *call)
 		call->reply.flags |= FAB_F_RESTRICTED;
 	if (peer->is_device)
 		vm_device_ready(peer->vm, peer);
+	else if (call->reply.handle.context != VMCI_CID_HOST)
+		ports_claim(peer->server->ports, call->reply.handle.context, peer->uid);
 	return 0;
 }
 
@@ -724,7 +768,7 @@ static int32_t do_bell_open(struct call *call)
 	int32_t r = brk_bell_open(call->client, call->msg->handle, &found, &device);
 
 	if (r == BRK_ASK)
-		return ask(call->peer, call->msg, device, NULL);
+		return ask_handle(call->peer, call->msg, device, NULL);
 	if (r >= 0) {
 		bell = found;
 		call->reply.fd[0] = bell->fd[0];
@@ -761,7 +805,7 @@ static int32_t do_qp_attach(struct call *call)
 	int32_t r = brk_qp_attach(call->client, &qp, &found, &call->reply.other.context, call->reply.token, &device);
 
 	if (r == BRK_ASK)
-		return ask(call->peer, call->msg, device, &qp);
+		return ask_handle(call->peer, call->msg, device, &qp);
 	if (r < 0)
 		return r;
 	pair = found;
@@ -885,11 +929,159 @@ static int32_t do_list(struct call *call)
 	return REPLIED;
 }
 
-/* To come. */
-static int32_t do_stream(struct call *call)
+/* --- Streams */
+
+/* A socket of others made us wait, which it can only on purpose. */
+static int32_t no_waiting(struct peer *peer, int32_t r)
 {
-	(void)call;
-	return VMCI_ERROR_UNAVAILABLE;
+	if (r != -EINTR)
+		return r;
+	peer_fail(peer, "it made us wait at its socket");
+	return VMCI_ERROR_INVALID_ARGS;
+}
+
+static int32_t do_stream_bind(struct call *call)
+{
+	struct peer *peer = call->peer;
+	struct vmci_handle own;
+	int32_t r;
+
+	if (peer->is_device)
+		return VMCI_ERROR_INVALID_ARGS;
+	r = brk_stream_own(call->client, call->msg->handle, &own);
+	if (r < 0)
+		return r;
+	r = ports_bind(peer->server->ports, call->thing->fd[0], peer->uid, brk_client_is_trusted(call->client),
+		       own.context, &own.resource);
+	if (r < 0)
+		return no_waiting(peer, r);
+	call->reply.handle = own;
+	return 0;
+}
+
+/* How the name of what @peer connects begins. */
+static struct fab_address address_of(const struct peer *peer, struct vmci_handle own)
+{
+	struct fab_address self = { .context = own.context, .port = own.resource };
+
+	if (peer->is_device) {
+		self.kind = FAB_ADDRESS_VM;
+		snprintf(self.vm, sizeof(self.vm), "%s", vm_name(peer->vm));
+	} else {
+		self.kind = FAB_ADDRESS_PROGRAM;
+		self.uid = peer->uid;
+		self.gid = peer->gid;
+		self.pid = peer->pid;
+	}
+	return self;
+}
+
+/* A guest is asked to accept what is connected to @end, which is closed in any case. As ask() */
+static int32_t ask_stream(struct peer *peer, struct brk_client *device, struct vmci_handle source,
+			  struct vmci_handle to, uint64_t ms, int end)
+{
+	struct fab_msg msg = { .type = FAB_STREAM_CONNECT, .handle = source, .other = to, .fd = { end }, .n_fds = 1 };
+	struct ask *new;
+	int32_t r;
+
+	msg.size0 = ms;
+	if (!peer)
+		msg.flags = FAB_F_PENDING;
+	r = ask(peer, device, &msg, ms * 1000, &new);
+	if (r == WAITS)
+		new->source = source;
+	fd_close(&end);
+	return r;
+}
+
+static uint64_t patience(uint64_t wish)
+{
+	if (!wish)
+		return FAB_CONNECT_DEFAULT_MS;
+	return wish < FAB_CONNECT_MAX_MS ? wish : FAB_CONNECT_MAX_MS;
+}
+
+/*
+ * connect_stream() - connect @fd, of @self, to @to, if @peer may
+ *
+ * Return: as brk_stream_connect() and ports_connect(); BRK_ASK: @ret_end goes to @ret_device
+ */
+static int32_t connect_stream(struct peer *peer, int fd, const struct fab_address *self, struct vmci_handle to,
+			      struct brk_client **ret_device, int *ret_end)
+{
+	struct ports *ports = peer->server->ports;
+	int32_t r = brk_stream_connect(peer->client, to, ports_look(ports, to.context, to.resource), ret_device);
+
+	if (!r)
+		return no_waiting(peer, ports_connect(ports, fd, self, to.context, to.resource));
+	if (r != BRK_ASK)
+		return r;
+	r = no_waiting(peer, ports_join(ports, fd, self, to.context, to.resource, ret_end));
+	return r ? r : BRK_ASK;
+}
+
+static int32_t do_stream_connect(struct call *call)
+{
+	struct peer *peer = call->peer;
+	struct vmci_handle own, to = call->msg->other;
+	struct brk_client *device;
+	struct fab_address self;
+	int fd = call->thing->fd[0], end;
+	int32_t r;
+
+	if (peer->is_device)
+		return VMCI_ERROR_INVALID_ARGS;
+	r = brk_stream_own(call->client, call->msg->handle, &own);
+	if (r < 0)
+		return r;
+	self = address_of(peer, own);
+	r = ports_source(peer->server->ports, fd, &self);
+	own.resource = self.port;
+	/* Once more, for the port that it has. */
+	if (!r)
+		r = brk_stream_own(call->client, own, &own);
+	if (!r)
+		r = connect_stream(peer, fd, &self, to, &device, &end);
+	if (r == BRK_ASK) {
+		r = ask_stream(peer, device, own, to, patience(call->msg->size0), end);
+		/* The guest's device sees the program's end only if there is no copy of it here. */
+		call->thing = thing_free(call->thing);
+	}
+	call->reply.handle = own;
+	return r;
+}
+
+static int32_t do_stream_open(struct call *call)
+{
+	struct peer *peer = call->peer;
+	struct vmci_handle own, to = call->msg->other;
+	struct brk_client *device;
+	struct fab_address self;
+	int fd, end;
+	int32_t r;
+
+	if (!peer->is_device)
+		return VMCI_ERROR_INVALID_ARGS;
+	r = brk_stream_own(call->client, call->msg->handle, &own);
+	if (r < 0)
+		return r;
+	self = address_of(peer, own);
+	fd = ports_socket();
+	if (fd < 0)
+		return VMCI_ERROR_NO_RESOURCES;
+	r = connect_stream(peer, fd, &self, to, &device, &end);
+	if (r == BRK_ASK) {
+		call->reply.flags = FAB_F_PENDING;
+		r = ask_stream(NULL, device, own, to, FAB_CONNECT_DEFAULT_MS, end);
+	}
+	if (r >= 0) {
+		call->reply.fd[0] = fd;
+		call->reply.n_fds = 1;
+		reply(peer, call->msg, 0, &call->reply);
+		r = REPLIED;
+	}
+	fd_close(&fd);
+	return r;
 }
 
 /**
@@ -928,9 +1120,9 @@ static const struct handler handlers[FAB_TYPE_NUM] = {
 	[FAB_GROUP_DESTROY] = { .run = do_group_destroy },
 	[FAB_GROUP_MEMBER] = { .run = do_group_member },
 	[FAB_LIST] = { .run = do_list },
-	[FAB_STREAM_BIND] = { .run = do_stream },
-	[FAB_STREAM_CONNECT] = { .run = do_stream },
-	[FAB_STREAM_OPEN] = { .run = do_stream },
+	[FAB_STREAM_BIND] = { .run = do_stream_bind, .has_thing = true, .thing = THING_STREAM },
+	[FAB_STREAM_CONNECT] = { .run = do_stream_connect, .has_thing = true, .thing = THING_STREAM },
+	[FAB_STREAM_OPEN] = { .run = do_stream_open },
 	[FAB_DG_BIND] = { .run = do_dg_bind },
 };
 
@@ -1118,9 +1310,13 @@ static int on_silence(sd_event_source *source, uint64_t usec, void *ctx)
 struct peer *peer_free(struct peer *peer)
 {
 	struct server *server = peer->server;
+	uint32_t cid = brk_client_cid(peer->client);
 
 	peer->is_ended = true;
 	peer->client = brk_client_free(peer->client);
+	/* When we end, contexts do not: their programs come back. */
+	if (!server->is_stopping && cid != VMCI_INVALID_ID && !brk_cid_is_there(server->brk, cid))
+		ports_forget(server->ports, cid);
 	if (peer->ask)
 		peer->ask->asker = NULL;
 	peer->ask = NULL;
@@ -1198,6 +1394,7 @@ int peer_new(struct server *server, int fd, bool is_device, struct vm *vm, struc
 	*peer = (struct peer){
 		.server = server,
 		.uid = cred.uid,
+		.gid = cred.gid,
 		.pid = cred.pid,
 		.is_device = is_device,
 		.vm = vm,

@@ -6,7 +6,7 @@
  * more than it has to:
  *
  *	no new privileges	set before, and inherited by the devices
- *	Landlock		no file is made, changed, removed or executed but in the runtime directory
+ *	Landlock		no file or folder is made, changed, removed or executed but in the runtime directory
  *	seccomp			no new process (another one, which was forked before, starts the devices), no tracing, no
  *				sockets but UNIX ones
  *
@@ -28,11 +28,12 @@
 #include "base/log.h"
 
 /* Of the first Landlock ABI, which any kernel knows that has it. */
-#define MADE (LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_SOCK)
+#define MADE                                                                                                          \
+	(LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_SOCK |               \
+	 LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_REMOVE_DIR)
 #define GUARDED                                                                                                       \
-	(MADE | LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_MAKE_CHAR |            \
-	 LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_FIFO |                    \
-	 LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM)
+	(MADE | LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_REG |              \
+	 LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM)
 
 /* Each line: who needs it. */
 static const int allowed[] = {
@@ -50,7 +51,7 @@ static const int allowed[] = {
 	SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(pread64), SCMP_SYS(close), SCMP_SYS(fcntl),
 	SCMP_SYS(fstat), SCMP_SYS(newfstatat), SCMP_SYS(statx), SCMP_SYS(lseek), SCMP_SYS(open), SCMP_SYS(openat),
 	SCMP_SYS(getdents64), SCMP_SYS(readlink), SCMP_SYS(readlinkat), SCMP_SYS(unlink), SCMP_SYS(unlinkat),
-	SCMP_SYS(umask), SCMP_SYS(fchmodat), SCMP_SYS(fchownat), SCMP_SYS(fstatfs), SCMP_SYS(flock),
+	SCMP_SYS(mkdirat), SCMP_SYS(umask), SCMP_SYS(fchmodat), SCMP_SYS(fchownat), SCMP_SYS(fstatfs), SCMP_SYS(flock),
 	/* memory */
 	SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(mprotect), SCMP_SYS(brk),
 	/* the C library, and the end */

@@ -31,6 +31,7 @@
 #include "base/log.h"
 #include "endpoint.h"
 #include "peer.h"
+#include "port.h"
 #include "proto/limits.h"
 #include "thing.h"
 #include "vm.h"
@@ -273,6 +274,8 @@ static int on_grace_over(sd_event_source *source, uint64_t usec, void *ctx)
 	(void)source;
 	(void)usec;
 	server->in_grace = false;
+	/* Before anybody gets what belonged to others. */
+	ports_settle(server->ports, server->brk);
 	brk_grace(server->brk, false);
 	peer_resume(server);
 	vms_open(server->vms);
@@ -380,6 +383,7 @@ static void begin(struct server *server)
 		sd_event_source_set_enabled(server->grace, SD_EVENT_ONESHOT);
 		vms_resume(server->vms);
 	} else {
+		ports_settle(server->ports, server->brk);
 		vms_open(server->vms);
 	}
 	update_leave(server, LIMIT_VMCID_FIRST_USEC);
@@ -405,6 +409,8 @@ int server_new(sd_event *event, const struct server_config *config, struct serve
 	}
 	if (!r)
 		r = make_users(server);
+	if (!r)
+		r = ports_new(config->rundir, &server->ports);
 	if (!r) {
 		what = CONTROL_NAME;
 		r = open_control(server, config->control);
@@ -448,6 +454,7 @@ struct server *server_free(struct server *server)
 	vms_free(server->vms);
 	brk_free(server->brk);
 	users_free(server->users);
+	ports_free(server->ports);
 	sd_event_source_disable_unref(server->reopen);
 	sd_event_source_disable_unref(server->grace);
 	sd_event_source_disable_unref(server->leave);

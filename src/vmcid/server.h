@@ -14,6 +14,7 @@
 
 struct endpoints;
 struct peer;
+struct ports;
 struct vms;
 struct vms_config;
 
@@ -35,6 +36,7 @@ struct server {
 	sd_event *event;
 	struct brk *brk;
 	struct users *users;
+	struct ports *ports;
 	struct vms *vms;
 	struct endpoints *endpoints;
 

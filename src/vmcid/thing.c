@@ -100,6 +100,28 @@ static const char *check_memory(int fd, uint64_t bytes, bool exact)
 	return NULL;
 }
 
+/* A socket that may be bound to a port, or connected, for a client of this user */
+static const char *check_stream(int fd, uid_t uid)
+{
+	int type = option(fd, SO_TYPE);
+	struct sockaddr_un sun;
+	socklen_t len = sizeof(sun);
+	struct stat st;
+
+	/* First, for nothing is asked of other sockets: they may have locks that somebody holds for long. */
+	if (option(fd, SO_DOMAIN) != AF_UNIX)
+		return "not a UNIX socket";
+	if (type != SOCK_STREAM && type != SOCK_SEQPACKET)
+		return "neither a SOCK_STREAM nor a SOCK_SEQPACKET socket";
+	if (option(fd, SO_ACCEPTCONN) != 0)
+		return "a socket that listens";
+	if (!getpeername(fd, (struct sockaddr *)&sun, &len))
+		return "a socket that is connected";
+	if (fstat(fd, &st) || st.st_uid != uid)
+		return "a socket of another user";
+	return NULL;
+}
+
 static const char *check(enum thing_kind kind, const int *fds, uid_t uid, uint64_t bytes)
 {
 	const char *odd;
@@ -114,6 +136,8 @@ static const char *check(enum thing_kind kind, const int *fds, uid_t uid, uint64
 		return odd ? odd : check_socket(fds[1], SOCK_STREAM, uid);
 	case THING_MEMORY:
 		return check_memory(fds[0], bytes, false);
+	case THING_STREAM:
+		return check_stream(fds[0], uid);
 	case THING_KIND_NUM:
 		break;
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What clients pass to vmcid by descriptors, checked: sinks, bells, queue pairs, memory. The broker holds them as
- * "things".
+ * What clients pass to vmcid by descriptors, checked: sinks, bells, queue pairs, memory, sockets of streams. The broker
+ * holds them as "things", but for the last.
  */
 #ifndef VMCID_THING_H
 #define VMCID_THING_H
@@ -19,6 +19,7 @@ enum thing_kind {
 	THING_BELL,	/* an eventfd */
 	THING_PAIR,	/* memory, the attacher's life */
 	THING_MEMORY,	/* of a shared region */
+	THING_STREAM,	/* a socket to be bound or connected: not held any longer than that takes */
 	THING_KIND_NUM,
 };
 

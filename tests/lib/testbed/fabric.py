@@ -10,6 +10,7 @@ import dataclasses
 import fcntl
 import mmap
 import os
+import re
 import select
 import socket
 import struct
@@ -24,18 +25,21 @@ NO_TOKEN = bytes(16)
 
 (HELLO, DG_CREATE, DG_DESTROY, DG_SEND, EVENTS, WATCH, BELL_CREATE, BELL_DESTROY, BELL_OPEN, QP_CREATE, QP_ATTACH,
  QP_HOLD, QP_DETACH, SHM_CREATE, SHM_QUERY, SHM_ATTACH, SHM_HOLD, SHM_DETACH, NAME, PRIV, GROUP_CREATE,
- GROUP_DESTROY, GROUP_MEMBER, LIST) = range(1, 25)
+ GROUP_DESTROY, GROUP_MEMBER, LIST, STREAM_BIND, STREAM_CONNECT, STREAM_OPEN) = range(1, 28)
 REQUEST, REPLY, ASK, ANSWER = range(4)
 
 RESUME, DEVICE, RESTRICTED, TRUSTED, OFF = 1, 2, 4, 8, 0x10
 ADD, REMOVE, REMOVE_ALL, CHECK, ASSIGN = 0x20, 0x40, 0x80, 0x100, 0x200
+PENDING = 0x400
 
 # Results
 ATTACHED, CREATED, LAST_DETACH, GRANTED = 5, 4, 3, 2
 (INVALID_RESOURCE, INVALID_ARGS, NO_MEM, DATAGRAM_FAILED, MORE_DATA, NO_MORE_DATAGRAMS, NO_ACCESS, NO_HANDLE,
  DUPLICATE_ENTRY, DST_UNREACHABLE, PAYLOAD_TOO_LARGE, INVALID_PRIV, GENERIC) = range(-1, -14, -1)
 NO_RESOURCES, UNAVAILABLE, NOT_FOUND, ALREADY_EXISTS, NOT_PAGE_ALIGNED, INVALID_SIZE = range(-19, -25, -1)
+TIMEOUT = -26
 QP_MISMATCH, QP_NOT_ATTACHED = -31, -34
+WOULD_BLOCK = -41
 
 # Events
 CTX_REMOVED, PEER_ATTACH, PEER_DETACH = 1, 3, 4
@@ -561,6 +565,38 @@ class Group(Object):
         return status
 
 
+# --- Streams ------------------------------------------------------------------------------------------------
+
+@dataclasses.dataclass
+class Address:
+    """What a socket's name says. who: (uid, gid, pid) of a program, the name of a VM, or None: it is a port."""
+    context: int
+    port: int
+    who: object
+
+
+PORT_NAME = re.compile(rb".*/port/(\d+)/(\d+)", re.DOTALL)
+ABSTRACT_NAME = re.compile(rb"\0vmci/(\d+)/(\d+)/(?:(\d+)\.(\d+)\.(\d+)/[0-9a-f]{13}|vm/[0-9a-f]{13}/(.*))", re.DOTALL)
+
+
+def parse_address(name):
+    """The address, or None: not a name of the fabric."""
+    name = name.encode() if isinstance(name, str) else name
+    match = PORT_NAME.fullmatch(name)
+    if match:
+        return Address(int(match[1]), int(match[2]), None)
+    match = ABSTRACT_NAME.fullmatch(name)
+    if not match:
+        return None
+    who = match[6].decode() if match[3] is None else tuple(int(match[n]) for n in (3, 4, 5))
+    return Address(int(match[1]), int(match[2]), who)
+
+
+def peer_credentials(sock):
+    """pid, uid, gid, as the kernel says."""
+    return struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+
+
 # --- Clients -------------------------------------------------------------------------------------------------
 
 class Refused(Exception):
@@ -668,6 +704,41 @@ class Client(Link):
 
     def priv(self, flags, resource, client, allow=0, deny=0):
         return self.call(PRIV, flags=flags, handle=resource, other=client, size0=allow, size1=deny).status
+
+    def new_socket(self, type_=socket.SOCK_STREAM):
+        """A socket of this client's user."""
+        with self.user():
+            sock = socket.socket(socket.AF_UNIX, type_)
+        sock.settimeout(LIMIT)
+        return sock
+
+    def bind(self, sock, port=INVALID, context=INVALID):
+        """The port, or an error."""
+        reply = self.call(STREAM_BIND, handle=(context, port), fds=[sock])
+        return reply.status if reply.status < 0 else reply.handle[1]
+
+    def listener(self, port=INVALID, type_=socket.SOCK_STREAM, backlog=16):
+        """A socket that listens, and its port."""
+        sock = self.new_socket(type_)
+        port = self.bind(sock, port)
+        if port < 0:
+            sock.close()
+            raise Refused(STREAM_BIND, port)
+        sock.listen(backlog)
+        return sock, port
+
+    def connect(self, to, sock, port=INVALID, timeout=0):
+        """The status."""
+        return self.call(STREAM_CONNECT, handle=(INVALID, port), other=to, size0=timeout, fds=[sock]).status
+
+    def connected(self, to, type_=socket.SOCK_STREAM, port=INVALID):
+        """A connected socket."""
+        sock = self.new_socket(type_)
+        status = self.connect(to, sock, port)
+        if status < 0:
+            sock.close()
+            raise Refused(STREAM_CONNECT, status)
+        return sock
 
     def list(self):
         """All lines."""
