@@ -282,7 +282,7 @@ static void end_hello(struct end *end)
 	}
 	end->timer = sd_event_source_disable_unref(end->timer);
 	end->state = END_CONNECTING;
-	r = h->streams ? streams_connect(h->streams, port, VMCI_PORT_ANY, 0, end, &end->s) : -EHOSTDOWN;
+	r = h->streams ? streams_connect(h->streams, port, VMCI_CID_HOST, VMCI_PORT_ANY, 0, end, &end->s) : -EHOSTDOWN;
 	if (r < 0) {
 		log_debug("hybrid: connect to guest port %u: %s", port,
 			  r == -EHOSTDOWN      ? "no VM is attached"

@@ -193,19 +193,20 @@ static uint64_t port_qp_room(void *ctx)
 	return dev_qp_room(vm->dev);
 }
 
-static int32_t port_qp_create(void *ctx, uint64_t produce, uint64_t consume, void *owner,
+static int32_t port_qp_create(void *ctx, uint32_t local_cid, uint64_t produce, uint64_t consume, void *owner,
 			      struct vmci_handle *ret_handle)
 {
 	struct vm *vm = ctx;
 
-	return dev_qp_create(vm->dev, produce, consume, owner, ret_handle);
+	return dev_qp_create_as(vm->dev, local_cid, produce, consume, owner, ret_handle);
 }
 
-static int32_t port_qp_attach(void *ctx, struct vmci_handle handle, uint64_t produce, uint64_t consume, void *owner)
+static int32_t port_qp_attach(void *ctx, struct vmci_handle handle, uint32_t local_cid, uint64_t produce,
+			      uint64_t consume, void *owner)
 {
 	struct vm *vm = ctx;
 
-	return dev_qp_attach(vm->dev, handle, produce, consume, owner);
+	return dev_qp_attach_as(vm->dev, handle, local_cid, produce, consume, owner);
 }
 
 static int32_t port_qp_map(void *ctx, struct vmci_handle handle, struct qp *ret_qp)
@@ -222,10 +223,12 @@ static void port_qp_detach(void *ctx, struct vmci_handle handle)
 	dev_qp_detach(vm->dev, handle);
 }
 
-static int port_open(void *ctx, struct stream *s, uint32_t local_port, uint32_t peer_port, void **ret_end)
+static int port_open(void *ctx, struct stream *s, uint32_t local_cid, uint32_t local_port, uint32_t peer_port,
+		     void **ret_end)
 {
 	struct vm *vm = ctx;
 
+	(void)local_cid;
 	(void)peer_port;
 	return vm->config.hybrid && !vm->stop_at ? hybrid_open(vm->config.hybrid, s, local_port, ret_end) : -ECONNREFUSED;
 }
@@ -457,7 +460,6 @@ int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended
 		.log = port_log,
 	};
 	struct stream_config stream_config = {
-		.local_cid = VMCI_CID_HOST,
 		.peer_cid = config->device.cid,
 		.legacy = config->legacy,
 		.ring_size = LIMIT_RING_DEFAULT,
