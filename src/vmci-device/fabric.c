@@ -314,7 +314,7 @@ static void answer_attach(struct fabric *f, const struct fab_msg *question)
 	}
 }
 
-static void answer(void *ctx, const struct fab_msg *question)
+static void answer(void *ctx, struct fab_msg *question)
 {
 	struct fabric *f = ctx;
 	struct fab_msg no = {
@@ -346,6 +346,7 @@ static void listen_to_vmcid(struct fabric *f)
 		if (r)
 			break;
 		answer(f, &question);
+		fab_drop(&question);
 	}
 	if (!fab_client_is_alive(f->client))
 		lose(f);
