@@ -149,7 +149,7 @@ static void read_all(struct world *w)
 
 /* --- Client -------------------------------------------------------------------------------------------------- */
 
-static void answer_at_once(void *ctx, const struct fab_msg *ask)
+static void answer_at_once(void *ctx, struct fab_msg *ask)
 {
 	struct world *w = ctx;
 	struct fab_msg answer = { .type = ask->type, .serial = ask->serial, .status = VMCI_ERROR_NOT_FOUND };
@@ -206,7 +206,8 @@ static void questions(struct world *w, unsigned control)
 	int r;
 
 	for (n = 0; !(r = fab_client_next(w->client, &ask)); n++) {
-		check(ask.kind == FAB_ASK && !ask.n_fds && !ask.len && !fab_check(&ask));
+		check(ask.kind == FAB_ASK && !ask.len && !fab_check(&ask));
+		fab_drop(&ask);
 		answer = (struct fab_msg){ .type = ask.type, .serial = ask.serial, .status = VMCI_ERROR_NOT_FOUND };
 		if (control & 4) {
 			answer.kind = FAB_ANSWER;

@@ -238,12 +238,13 @@ static void pair_leave(struct pair *pair)
 	pair->pages.base = NULL;
 }
 
-static int32_t qp_create(void *ctx, uint64_t produce, uint64_t consume, void *owner,
+static int32_t qp_create(void *ctx, uint32_t local_cid, uint64_t produce, uint64_t consume, void *owner,
 			 struct vmci_handle *ret_handle)
 {
 	struct pair *pair = pair_new(HOST, produce);
 
 	(void)ctx;
+	(void)local_cid;
 	check(produce == consume && produce >= LIMIT_RING_MIN && produce <= LIMIT_RING_MAX,
 	      "a ring out of limits");
 	if (!pair)
@@ -254,12 +255,13 @@ static int32_t qp_create(void *ctx, uint64_t produce, uint64_t consume, void *ow
 	return VMCI_SUCCESS_QUEUEPAIR_CREATE;
 }
 
-static int32_t qp_attach(void *ctx, struct vmci_handle handle, uint64_t produce, uint64_t consume,
-			 void *owner)
+static int32_t qp_attach(void *ctx, struct vmci_handle handle, uint32_t local_cid, uint64_t produce,
+			 uint64_t consume, void *owner)
 {
 	struct pair *pair = pair_find(handle);
 
 	(void)ctx;
+	(void)local_cid;
 	check(produce == consume && produce >= LIMIT_RING_MIN && produce <= LIMIT_RING_MAX,
 	      "a ring out of limits");
 	if (!pair || pair->host)
@@ -384,9 +386,10 @@ static void op_datagram(void)
 		buf[i] = byte();
 	/* The destination is the carrier's business. */
 	if (size >= VMCI_DG_HEADER_SIZE)
-		put_le64(buf, packet_arg(handle_make(HOST, VMCI_RID_STREAM)));
+		put_le64(buf, packet_arg(handle_make(HOST + (buf[0] & 3), VMCI_RID_STREAM)));
 	r = streams_packet(f.t, buf, size);
-	check(r == (int32_t)size || r == VMCI_ERROR_INVALID_ARGS || r == VMCI_ERROR_NO_ACCESS,
+	check(r == (int32_t)size || r == VMCI_ERROR_INVALID_ARGS || r == VMCI_ERROR_NO_ACCESS ||
+		      r == VMCI_ERROR_DST_UNREACHABLE,
 	      "a strange result");
 }
 
@@ -513,14 +516,15 @@ static const struct stream_end_ops end_ops = {
 	.close = end_close,
 };
 
-static int open_end(void *ctx, struct stream *s, uint32_t local_port, uint32_t peer_port, void **ret_end)
+static int open_end(void *ctx, struct stream *s, uint32_t local_cid, uint32_t local_port, uint32_t peer_port,
+		    void **ret_end)
 {
 	struct end *e;
 
 	(void)ctx;
 	check(local_port != VMCI_PORT_ANY && peer_port != VMCI_PORT_ANY, "a port that is none");
 	if (local_port == 0)
-		return -ECONNREFUSED;
+		return local_cid == HOST ? -ECONNREFUSED : local_cid & 1 ? -EHOSTUNREACH : -EPERM;
 	e = end_new();
 	if (!e)
 		return -ENOBUFS;
@@ -544,7 +548,7 @@ static void op_connect(void)
 		return;
 	e->recv_says = -EAGAIN;
 	e->send_says = -EAGAIN;
-	r = streams_connect(f.t, guest_port, host_port, magnitude(), e, &e->s);
+	r = streams_connect(f.t, guest_port, HOST, host_port, magnitude(), e, &e->s);
 	if (r)
 		e->used = false;
 }
@@ -743,7 +747,6 @@ static size_t host_pairs(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct stream_config config = {
-		.local_cid = HOST,
 		.peer_cid = GUEST,
 		.log_level = LOG_LEVEL_TRACE,
 	};

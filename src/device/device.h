@@ -259,6 +259,10 @@ uint64_t dev_qp_room(const struct dev *dev);
 int32_t dev_qp_create(struct dev *dev, uint64_t produce, uint64_t consume, void *owner,
 		      struct vmci_handle *ret_handle);
 
+/* dev_qp_create_as() - the same for somebody who stands for context @context, which the guest's events name */
+int32_t dev_qp_create_as(struct dev *dev, uint32_t context, uint64_t produce, uint64_t consume, void *owner,
+			 struct vmci_handle *ret_handle);
+
 /**
  * dev_qp_attach() - the host attaches to a queue pair that the guest created for it
  * @produce, @consume: the *host's* view of the sizes
@@ -269,6 +273,10 @@ int32_t dev_qp_create(struct dev *dev, uint64_t produce, uint64_t consume, void 
  */
 int32_t dev_qp_attach(struct dev *dev, struct vmci_handle handle, uint64_t produce, uint64_t consume,
 		      void *owner);
+
+/* dev_qp_attach_as() - the same for somebody who stands for context @context, for which it was created */
+int32_t dev_qp_attach_as(struct dev *dev, struct vmci_handle handle, uint32_t context, uint64_t produce,
+			 uint64_t consume, void *owner);
 
 /**
  * dev_far_check() - could context @context attach to a queue pair that the guest created?

@@ -427,8 +427,8 @@ uint64_t dev_qp_room(const struct dev *dev)
 	return LIMIT_QUEUE_MEMORY - dev->pairs.memory;
 }
 
-int32_t dev_qp_create(struct dev *dev, uint64_t produce, uint64_t consume, void *owner,
-		      struct vmci_handle *ret_handle)
+int32_t dev_qp_create_as(struct dev *dev, uint32_t context, uint64_t produce, uint64_t consume, void *owner,
+			 struct vmci_handle *ret_handle)
 {
 	struct dev_pair *pair;
 	uint64_t sum;
@@ -446,8 +446,15 @@ int32_t dev_qp_create(struct dev *dev, uint64_t produce, uint64_t consume, void 
 	pair->produce = consume;
 	pair->consume = produce;
 	pair->owner = owner;
+	pair->other = context;
 	*ret_handle = pair->handle;
 	return VMCI_SUCCESS_QUEUEPAIR_CREATE;
+}
+
+int32_t dev_qp_create(struct dev *dev, uint64_t produce, uint64_t consume, void *owner,
+		      struct vmci_handle *ret_handle)
+{
+	return dev_qp_create_as(dev, VMCI_CID_HOST, produce, consume, owner, ret_handle);
 }
 
 /* May context @context attach to @pair, which may be NULL? */
@@ -487,7 +494,13 @@ static int32_t attach_end(struct dev *dev, struct vmci_handle handle, uint32_t c
 int32_t dev_qp_attach(struct dev *dev, struct vmci_handle handle, uint64_t produce, uint64_t consume,
 		      void *owner)
 {
-	return attach_end(dev, handle, VMCI_CID_HOST, produce, consume, false, owner);
+	return dev_qp_attach_as(dev, handle, VMCI_CID_HOST, produce, consume, owner);
+}
+
+int32_t dev_qp_attach_as(struct dev *dev, struct vmci_handle handle, uint32_t context, uint64_t produce,
+			 uint64_t consume, void *owner)
+{
+	return attach_end(dev, handle, context, produce, consume, false, owner);
 }
 
 int32_t dev_far_check(struct dev *dev, struct vmci_handle handle, uint32_t context, uint64_t produce,

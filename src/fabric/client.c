@@ -7,7 +7,7 @@
  * range says, too, that none comes for the serials before it. Only the newest one has somebody who waits; the others
  * were given up when their time was over, and their replies are dropped, with the descriptors.
  *
- * Questions may come at any time. They carry neither data nor descriptors, so a few words of each are kept in a ring
+ * Questions may come at any time. They carry no data, so a few words of each are kept in a ring, with their descriptors,
  * until fab_client_next() fetches them; while a call waits, they may be given to somebody at once (fab_client_on_ask()).
  *
  * Everything else that vmcid could say breaks the protocol, and ends the connection: a reply to nothing, one of
@@ -47,7 +47,7 @@ struct fab_client {
 	struct fab_msg asks[FAB_PIPELINE];
 	unsigned first_ask;
 	unsigned n_asks;
-	void (*on_ask)(void *ctx, const struct fab_msg *ask);
+	void (*on_ask)(void *ctx, struct fab_msg *ask);
 	void *ask_ctx;
 	_Bool is_calling;
 	unsigned current;
@@ -74,10 +74,18 @@ int fab_client_new(int fd, struct fab_client **ret_client)
 	return 0;
 }
 
+static void drop_asks(struct fab_client *client)
+{
+	for (; client->n_asks; client->n_asks--)
+		fab_drop(&client->asks[(client->first_ask + client->n_asks - 1) % FAB_PIPELINE]);
+}
+
 struct fab_client *fab_client_free(struct fab_client *client)
 {
-	if (client)
-		fd_close(&client->fd);
+	if (!client)
+		return NULL;
+	drop_asks(client);
+	fd_close(&client->fd);
 	free(client);
 	return NULL;
 }
@@ -92,7 +100,7 @@ _Bool fab_client_is_alive(const struct fab_client *client)
 	return client->is_alive;
 }
 
-void fab_client_on_ask(struct fab_client *client, void (*ask)(void *ctx, const struct fab_msg *ask), void *ctx)
+void fab_client_on_ask(struct fab_client *client, void (*ask)(void *ctx, struct fab_msg *ask), void *ctx)
 {
 	client->on_ask = ask;
 	client->ask_ctx = ctx;
@@ -106,7 +114,7 @@ void fab_client_on_ask(struct fab_client *client, void (*ask)(void *ctx, const s
 static int end(struct fab_client *client)
 {
 	client->is_alive = 0;
-	client->n_asks = 0;
+	drop_asks(client);
 	if (client->fd >= 0)
 		shutdown(client->fd, SHUT_RDWR);
 	return -ECONNRESET;
@@ -168,11 +176,11 @@ static unsigned waiting(const struct fab_client *client)
 }
 
 /**
- * take_ask() - keep a question
+ * take_ask() - keep a question, and its descriptors
  *
  * Return: 0; -ECONNRESET
  */
-static int take_ask(struct fab_client *client, const struct fab_msg *ask)
+static int take_ask(struct fab_client *client, struct fab_msg *ask)
 {
 	if (client->is_calling && client->on_ask) {
 		client->on_ask(client->ask_ctx, ask);
@@ -181,6 +189,7 @@ static int take_ask(struct fab_client *client, const struct fab_msg *ask)
 	if (client->n_asks == FAB_PIPELINE)
 		return end(client);
 	client->asks[(client->first_ask + client->n_asks++) % FAB_PIPELINE] = *ask;
+	ask->n_fds = 0;
 	return 0;
 }
 

@@ -39,11 +39,11 @@ _Bool fab_client_is_alive(const struct fab_client *client);
 
 /**
  * fab_client_on_ask() - let questions that arrive during a fab_client_call() be answered at once, instead of kept
- * @ask: may call fab_client_answer(), and nothing else of this file
+ * @ask: may call fab_client_answer(), and nothing else of this file; may take the question's descriptors (fd_take())
  *
  * Two devices whose guests ask for each other's doorbell at the same moment would wait for each other otherwise.
  */
-void fab_client_on_ask(struct fab_client *client, void (*ask)(void *ctx, const struct fab_msg *ask), void *ctx);
+void fab_client_on_ask(struct fab_client *client, void (*ask)(void *ctx, struct fab_msg *ask), void *ctx);
 
 /**
  * fab_client_call() - send @request, and wait for its reply
@@ -63,7 +63,7 @@ int fab_client_call(struct fab_client *client, struct fab_msg *request, int time
 /**
  * fab_client_next() - the oldest question that vmcid has asked
  *
- * Never waits. Return: 0: @ret_ask, to be answered; -EAGAIN; -ECONNRESET: the connection has ended
+ * Never waits. Return: 0: @ret_ask, to be answered, and its descriptors are the caller's; -EAGAIN; -ECONNRESET: the connection has ended
  */
 int fab_client_next(struct fab_client *client, struct fab_msg *ret_ask);
 

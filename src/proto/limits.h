@@ -139,8 +139,8 @@
 /* Programs get this long to read what a guest wrote last, when the device is told to end. */
 #define LIMIT_LINGER_USEC 10000000ull
 
-/* Connections at one hybrid socket: every stream, as many that drain, and some that have not spoken yet. */
-#define LIMIT_HYBRID_ENDS (2u * LIMIT_STREAMS + 256u)
+/* Sockets of programs: every stream, as many that drain, and some that have not spoken yet. */
+#define LIMIT_ENDS (2u * LIMIT_STREAMS + 256u)
 
 /* keeper */
 

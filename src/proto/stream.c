@@ -62,9 +62,9 @@ static const char *const state_name[] = {
 };
 static_assert(sizeof(state_name) / sizeof(state_name[0]) == STREAM_NUM, "a name for each state");
 
-static unsigned bucket_of(uint32_t peer_port, uint32_t local_port)
+static unsigned bucket_of(uint32_t peer_port, uint32_t local_cid, uint32_t local_port)
 {
-	uint32_t h = peer_port * 0x9e3779b1u ^ local_port * 0x85ebca6bu;
+	uint32_t h = peer_port * 0x9e3779b1u ^ local_port * 0x85ebca6bu ^ local_cid * 0xc2b2ae35u;
 
 	return (h ^ h >> 16) % STREAM_BUCKETS;
 }
@@ -100,18 +100,19 @@ size_t streams_count(const struct streams *t)
 	return t->count;
 }
 
-struct stream *stream_find(const struct streams *t, uint32_t peer_port, uint32_t local_port)
+struct stream *stream_find(const struct streams *t, uint32_t peer_port, uint32_t local_cid, uint32_t local_port)
 {
 	struct stream *s;
 
-	LIST_FOREACH(s, &t->bucket[bucket_of(peer_port, local_port)], hash)
-		if (s->peer_port == peer_port && s->local_port == local_port)
+	LIST_FOREACH(s, &t->bucket[bucket_of(peer_port, local_cid, local_port)], hash)
+		if (s->peer_port == peer_port && s->local_cid == local_cid && s->local_port == local_port)
 			return s;
 	return NULL;
 }
 
 /* A stream in state STREAM_OPENING, in the table, on no list. 0, -ENOBUFS or -ENOMEM. */
-int stream_new(struct streams *t, uint32_t peer_port, uint32_t local_port, struct stream **ret_stream)
+int stream_new(struct streams *t, uint32_t peer_port, uint32_t local_cid, uint32_t local_port,
+	       struct stream **ret_stream)
 {
 	struct stream *s;
 
@@ -123,10 +124,11 @@ int stream_new(struct streams *t, uint32_t peer_port, uint32_t local_port, struc
 	s->t = t;
 	s->state = STREAM_OPENING;
 	s->peer_port = peer_port;
+	s->local_cid = local_cid;
 	s->local_port = local_port;
 	s->readable = true;
 	s->writable = true;
-	LIST_INSERT_HEAD(&t->bucket[bucket_of(peer_port, local_port)], s, hash);
+	LIST_INSERT_HEAD(&t->bucket[bucket_of(peer_port, local_cid, local_port)], s, hash);
 	t->count++;
 	*ret_stream = s;
 	return 0;
@@ -202,7 +204,7 @@ void stream_log(const struct stream *s, enum log_level level, const char *fmt, .
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	snprintf(line, sizeof(line), "stream %u:%u-%u:%u %s: %s", s->t->config.local_cid, s->local_port,
+	snprintf(line, sizeof(line), "stream %u:%u-%u:%u %s: %s", s->local_cid, s->local_port,
 		 s->t->config.peer_cid, s->peer_port, state_name[s->state], text);
 	s->t->ports.log(s->t->ports.ctx, level, line);
 }
@@ -220,7 +222,7 @@ int32_t stream_send(const struct stream *s, unsigned type, uint64_t arg, uint64_
 {
 	struct packet p = {
 		.dst = handle_make(s->t->config.peer_cid, VMCI_RID_STREAM),
-		.src = handle_make(s->t->config.local_cid, VMCI_RID_STREAM),
+		.src = handle_make(s->local_cid, VMCI_RID_STREAM),
 		.type = type,
 		.proto = proto,
 		.src_port = s->local_port,
@@ -258,10 +260,11 @@ int32_t streams_packet(struct streams *t, const uint8_t *dg, size_t size)
 	if (p.src.resource != VMCI_RID_STREAM || p.src.context != t->config.peer_cid)
 		return VMCI_ERROR_NO_ACCESS;
 
-	s = stream_find(t, p.src_port, p.dst_port);
+	s = stream_find(t, p.src_port, p.dst.context, p.dst_port);
 	if (!s) {
-		handshake_new(t, &p);
-		return (int32_t)size;
+		int32_t r = handshake_new(t, &p);
+
+		return r < 0 ? r : (int32_t)size;
 	}
 	stream_log(s, LOG_LEVEL_TRACE, "<- %s %#llx", packet_type_to_string(p.type), (unsigned long long)p.arg);
 	if (p.type >= PACKET_NUM)
@@ -286,7 +289,7 @@ uint32_t streams_ring_size(const struct streams *t)
 	return size;
 }
 
-static bool find_local_port(struct streams *t, uint32_t peer_port, uint32_t *ret_port)
+static bool find_local_port(struct streams *t, uint32_t peer_port, uint32_t local_cid, uint32_t *ret_port)
 {
 	/* More ports than there can be streams: one is free. */
 	for (unsigned i = 0; i <= LIMIT_STREAMS; i++) {
@@ -294,7 +297,7 @@ static bool find_local_port(struct streams *t, uint32_t peer_port, uint32_t *ret
 
 		if (t->next_port == VMCI_PORT_ANY)
 			t->next_port = FIRST_EPHEMERAL_PORT;
-		if (!stream_find(t, peer_port, port)) {
+		if (!stream_find(t, peer_port, local_cid, port)) {
 			*ret_port = port;
 			return true;
 		}
@@ -302,8 +305,8 @@ static bool find_local_port(struct streams *t, uint32_t peer_port, uint32_t *ret
 	return false;
 }
 
-int streams_connect(struct streams *t, uint32_t peer_port, uint32_t local_port, uint64_t timeout_ns, void *end,
-		    struct stream **ret_stream)
+int streams_connect(struct streams *t, uint32_t peer_port, uint32_t local_cid, uint32_t local_port,
+		    uint64_t timeout_ns, void *end, struct stream **ret_stream)
 {
 	struct stream *s;
 	int32_t sent;
@@ -311,10 +314,10 @@ int streams_connect(struct streams *t, uint32_t peer_port, uint32_t local_port, 
 
 	if (peer_port == VMCI_PORT_ANY)
 		return -EINVAL;
-	if (local_port == VMCI_PORT_ANY ? !find_local_port(t, peer_port, &local_port)
-					: stream_find(t, peer_port, local_port) != NULL)
+	if (local_port == VMCI_PORT_ANY ? !find_local_port(t, peer_port, local_cid, &local_port)
+					: stream_find(t, peer_port, local_cid, local_port) != NULL)
 		return -EADDRINUSE;
-	r = stream_new(t, peer_port, local_port, &s);
+	r = stream_new(t, peer_port, local_cid, local_port, &s);
 	if (r)
 		return r;
 	s->state = STREAM_REQUESTED;
@@ -483,6 +486,11 @@ static void end_stream(struct stream *s)
 void streams_reset(struct streams *t)
 {
 	for_each(t, end_stream);
+}
+
+uint32_t stream_local_cid(const struct stream *s)
+{
+	return s->local_cid;
 }
 
 uint32_t stream_local_port(const struct stream *s)

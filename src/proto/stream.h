@@ -4,6 +4,9 @@
  * moves bytes between queue pairs and stream ends, keeps the notification rules, and ends
  * connections. Transport reference, 3 to 10.
  *
+ * We stand for all other contexts: for the peer, our end of a stream is in the context that it connected to, or was
+ * connected from.
+ *
  * Pure: the peer, the queue pairs, the clock and the program's side ("stream ends") are ports. It
  * allocates one record for each stream (when it is opened), and the left-over bytes given to finish().
  * One thread. A port must not call back into this module, except where its comment says so.
@@ -18,7 +21,7 @@
 #include "proto/handle.h"
 #include "proto/qp.h"
 
-struct streams;		/* all streams between two contexts */
+struct streams;		/* all streams of one peer context */
 struct stream;		/* one of them */
 
 /**
@@ -73,10 +76,14 @@ struct stream_ports {
 	/* Send a control packet to the peer. Return: > 0, or VMCI_ERROR_* */
 	int32_t (*send)(void *ctx, const uint8_t *dg, size_t size);
 
-	/* The queue pairs: see dev_qp_create() and its sisters, which have these signatures. */
-	int32_t (*qp_create)(void *ctx, uint64_t produce, uint64_t consume, void *owner,
+	/*
+	 * The queue pairs, of which our end is context @local_cid's: see dev_qp_create_as(), dev_qp_attach_as() and their
+	 * sisters, which have these signatures.
+	 */
+	int32_t (*qp_create)(void *ctx, uint32_t local_cid, uint64_t produce, uint64_t consume, void *owner,
 			     struct vmci_handle *ret_handle);
-	int32_t (*qp_attach)(void *ctx, struct vmci_handle handle, uint64_t produce, uint64_t consume, void *owner);
+	int32_t (*qp_attach)(void *ctx, struct vmci_handle handle, uint32_t local_cid, uint64_t produce,
+			     uint64_t consume, void *owner);
 	int32_t (*qp_map)(void *ctx, struct vmci_handle handle, struct qp *ret_qp);
 	void (*qp_detach)(void *ctx, struct vmci_handle handle);
 
@@ -84,10 +91,13 @@ struct stream_ports {
 	uint64_t (*qp_room)(void *ctx);
 
 	/*
-	 * The peer connects to our port @local_port. Return: 0 and the end; -EINPROGRESS and the end: stream_accept()
-	 * or stream_refuse() will be called; another negative errno: refused.
+	 * The peer connects to port @local_port of context @local_cid. Return: 0 and the end; -EINPROGRESS and the end:
+	 * stream_accept() or stream_refuse() will be called; -EHOSTUNREACH: there is no such context, as the result
+	 * of the peer's packet says (transport reference, 2.2); -EPERM: it has no right, likewise (13); another
+	 * negative errno: refused.
 	 */
-	int (*open)(void *ctx, struct stream *s, uint32_t local_port, uint32_t peer_port, void **ret_end);
+	int (*open)(void *ctx, struct stream *s, uint32_t local_cid, uint32_t local_port, uint32_t peer_port,
+		    void **ret_end);
 
 	/* The operations of ends that open() returns, and that are given to streams_connect(). */
 	const struct stream_end_ops *end;
@@ -98,7 +108,6 @@ struct stream_ports {
 
 /**
  * struct stream_config - policy
- * @local_cid:   our context id
  * @peer_cid:    the peer's
  * @legacy:      speak only the legacy handshake (tests, and peers known to be old)
  * @ring_size:   ring size to propose, and to answer to proposals out of our limits
@@ -107,7 +116,6 @@ struct stream_ports {
  * @log_level:   lines above this level are not made
  */
 struct stream_config {
-	uint32_t local_cid;
 	uint32_t peer_cid;
 	bool legacy;
 	uint32_t ring_size;
@@ -128,22 +136,24 @@ size_t streams_count(const struct streams *t);
  * streams_packet() - a datagram from the peer for the control channel
  * @dg, @size: header included; the source context is authentic
  *
- * Return: @size, or VMCI_ERROR_INVALID_ARGS / VMCI_ERROR_NO_ACCESS for what is not a control packet
+ * Return: @size; VMCI_ERROR_INVALID_ARGS, VMCI_ERROR_NO_ACCESS: it is not a control packet;
+ * VMCI_ERROR_DST_UNREACHABLE, VMCI_ERROR_NO_ACCESS: see open()
  */
 int32_t streams_packet(struct streams *t, const uint8_t *dg, size_t size);
 
 /**
  * streams_connect() - connect to a port of the peer
  * @peer_port:  where to
- * @local_port: ours, or VMCI_PORT_ANY
+ * @local_cid:  from which context
+ * @local_port: and port, or VMCI_PORT_ANY
  * @timeout_ns: 0 for the default (LIMIT_CONNECT_NS); UINT64_MAX: none
  * @end:        gets connected() or failed(), later
  *
  * Return: 0; -EINVAL (@peer_port is none); -EADDRINUSE; -ENOBUFS (too many streams, or the peer's queue is full);
  * -ENOMEM; other errnos of a refusal by the peer's device. On failure no port was called with @end.
  */
-int streams_connect(struct streams *t, uint32_t peer_port, uint32_t local_port, uint64_t timeout_ns, void *end,
-		    struct stream **ret_stream);
+int streams_connect(struct streams *t, uint32_t peer_port, uint32_t local_cid, uint32_t local_port,
+		    uint64_t timeout_ns, void *end, struct stream **ret_stream);
 
 /**
  * streams_run() - do what is to do: move bytes, notify, time out
@@ -177,7 +187,8 @@ void streams_reset(struct streams *t);
 
 /* --- One stream ----------------------------------------------------------------------- */
 
-/* stream_local_port(), stream_peer_port() - its address */
+/* stream_local_cid(), stream_local_port(), stream_peer_port() - its address */
+uint32_t stream_local_cid(const struct stream *s);
 uint32_t stream_local_port(const struct stream *s);
 uint32_t stream_peer_port(const struct stream *s);
 

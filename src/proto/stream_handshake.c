@@ -35,13 +35,14 @@ void handshake_fail(struct stream *s, int error)
 
 /* --- Server ------------------------------------------------------------------------- */
 
-static unsigned count_backlog(const struct streams *t, uint32_t local_port)
+static unsigned count_backlog(const struct streams *t, uint32_t local_cid, uint32_t local_port)
 {
 	const struct stream *s;
 	unsigned n = 0;
 
 	TAILQ_FOREACH(s, &t->timers, timer)
-		if (s->local_port == local_port && (s->state == STREAM_OPENING || s->state == STREAM_PENDING))
+		if (s->local_cid == local_cid && s->local_port == local_port &&
+		    (s->state == STREAM_OPENING || s->state == STREAM_PENDING))
 			n++;
 	return n;
 }
@@ -59,8 +60,8 @@ static void server_negotiate(struct stream *s)
 		stream_reset(s, "NEGOTIATE could not be sent");
 }
 
-/* A packet for which there is no stream. */
-void handshake_new(struct streams *t, const struct packet *p)
+/* A packet for which there is no stream. Return: 0, or a VMCI_ERROR_* for the sender */
+int32_t handshake_new(struct streams *t, const struct packet *p)
 {
 	bool request2 = p->type == PACKET_REQUEST2;
 	struct stream *s;
@@ -68,38 +69,44 @@ void handshake_new(struct streams *t, const struct packet *p)
 	int r;
 
 	if (p->type == PACKET_RST)
-		return;
+		return 0;
 	if (!request2 && p->type != PACKET_REQUEST)
 		goto refuse;
 	if (p->arg == 0 || p->src_port == VMCI_PORT_ANY || p->dst_port == VMCI_PORT_ANY)
 		goto refuse;
 	if (request2 && t->config.legacy) {
 		streams_send_answer(t, p, PACKET_INVALID);
-		return;
+		return 0;
 	}
 	if (request2 && !(p->proto & VMCI_STREAM_PROTO_QSTATE))
 		goto refuse;
-	if (count_backlog(t, p->dst_port) >= LIMIT_BACKLOG || stream_new(t, p->src_port, p->dst_port, &s))
+	if (count_backlog(t, p->dst.context, p->dst_port) >= LIMIT_BACKLOG ||
+	    stream_new(t, p->src_port, p->dst.context, p->dst_port, &s))
 		goto refuse;
 
 	s->qstate = request2;
 	s->size = streams_ring_size(t);
 	if (p->arg >= LIMIT_RING_MIN && p->arg <= LIMIT_RING_MAX && (s->size == t->config.ring_size || p->arg < s->size))
 		s->size = (uint32_t)p->arg;
-	r = t->ports.open(t->ports.ctx, s, p->dst_port, p->src_port, &end);
+	r = t->ports.open(t->ports.ctx, s, p->dst.context, p->dst_port, p->src_port, &end);
 	if (r && r != -EINPROGRESS) {
 		stream_log(s, LOG_LEVEL_DEBUG, "refused: %d", r);
 		stream_free(s);
+		if (r == -EHOSTUNREACH)
+			return VMCI_ERROR_DST_UNREACHABLE;
+		if (r == -EPERM)
+			return VMCI_ERROR_NO_ACCESS;
 		goto refuse;
 	}
 	s->end = end;
 	stream_arm(s, LIMIT_PENDING_NS);
 	if (!r)
 		server_negotiate(s);
-	return;
+	return 0;
 
 refuse:
 	streams_send_answer(t, p, PACKET_RST);
+	return 0;
 }
 
 void stream_accept(struct stream *s)
@@ -123,7 +130,7 @@ static void server_offer(struct stream *s, const struct packet *p)
 		stream_reset(s, "OFFER of an invalid handle");
 		return;
 	}
-	r = t->ports.qp_attach(t->ports.ctx, s->handle, s->size, s->size, s);
+	r = t->ports.qp_attach(t->ports.ctx, s->handle, s->local_cid, s->size, s->size, s);
 	if (r < 0) {
 		stream_reset(s, "OFFER of a queue pair that we cannot attach to");
 		return;
@@ -191,7 +198,7 @@ static void client_negotiate(struct stream *s, const struct packet *p)
 	s->ignore_rst = false;
 	s->qstate = negotiate2;
 	s->size = (uint32_t)p->arg;
-	r = t->ports.qp_create(t->ports.ctx, s->size, s->size, s, &s->handle);
+	r = t->ports.qp_create(t->ports.ctx, s->local_cid, s->size, s->size, s, &s->handle);
 	if (r < 0) {
 		client_reset(s, r == VMCI_ERROR_NO_RESOURCES ? -ENOBUFS : -ENOMEM);
 		return;

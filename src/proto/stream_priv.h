@@ -87,6 +87,7 @@ struct stream {
 	struct qp qp;
 	struct vmci_handle handle;
 	enum stream_state state;
+	uint32_t local_cid;
 	uint32_t local_port;
 	uint32_t peer_port;
 	uint32_t size;
@@ -143,8 +144,9 @@ struct streams {
 };
 
 /* stream.c: the table, and the ends of lives */
-struct stream *stream_find(const struct streams *t, uint32_t peer_port, uint32_t local_port);
-int stream_new(struct streams *t, uint32_t peer_port, uint32_t local_port, struct stream **ret_stream);
+struct stream *stream_find(const struct streams *t, uint32_t peer_port, uint32_t local_cid, uint32_t local_port);
+int stream_new(struct streams *t, uint32_t peer_port, uint32_t local_cid, uint32_t local_port,
+	       struct stream **ret_stream);
 void stream_free(struct stream *s);
 uint32_t streams_ring_size(const struct streams *t);
 void stream_arm(struct stream *s, uint64_t timeout_ns);
@@ -159,7 +161,7 @@ void stream_closing_packet(struct stream *s, const struct packet *p);
 void stream_reset(struct stream *s, const char *why);
 
 /* stream_handshake.c: everything before "connected" */
-void handshake_new(struct streams *t, const struct packet *p);
+int32_t handshake_new(struct streams *t, const struct packet *p);
 void handshake_packet(struct stream *s, const struct packet *p);
 void handshake_timeout(struct stream *s);
 void handshake_fail(struct stream *s, int error);

@@ -47,6 +47,7 @@
 #include "listener.h"
 #include "mail.h"
 #include "name.h"
+#include "outlet.h"
 #include "proto/dg.h"
 #include "proto/event.h"
 #include "proto/limits.h"
@@ -79,6 +80,7 @@ struct fabric {
 	struct dev *dev;
 	struct bells *bells;
 	struct bridges *bridges;
+	struct outlet *outlet;
 	char *rendezvous;
 	char name[FAB_LABEL_MAX + 1];
 	const struct window *window;
@@ -117,6 +119,8 @@ static void lose(struct fabric *f)
 {
 	f->control = sd_event_source_disable_unref(f->control);
 	f->client = fab_client_free(f->client);
+	if (f->outlet)
+		outlet_lost(f->outlet);
 	if (f->listener >= 0)
 		log_warn("cid %u: vmcid has gone; waiting for the next", f->cid);
 	else
@@ -314,7 +318,7 @@ static void answer_attach(struct fabric *f, const struct fab_msg *question)
 	}
 }
 
-static void answer(void *ctx, const struct fab_msg *question)
+static void answer(void *ctx, struct fab_msg *question)
 {
 	struct fabric *f = ctx;
 	struct fab_msg no = {
@@ -327,6 +331,12 @@ static void answer(void *ctx, const struct fab_msg *question)
 		break;
 	case FAB_QP_ATTACH:
 		answer_attach(f, question);
+		break;
+	case FAB_STREAM_CONNECT:
+		if (f->outlet)
+			outlet_asked(f->outlet, question);
+		else
+			fab_client_answer(f->client, &no);
 		break;
 	default:
 		fab_client_answer(f->client, &no);
@@ -346,6 +356,7 @@ static void listen_to_vmcid(struct fabric *f)
 		if (r)
 			break;
 		answer(f, &question);
+		fab_drop(&question);
 	}
 	if (!fab_client_is_alive(f->client))
 		lose(f);
@@ -549,6 +560,36 @@ void fabric_far_gone(struct fabric *f, void *owner)
 	bridge_gone(owner);
 }
 
+/* --- Streams ----------------------------------------------------------------------------------------------------- */
+
+void fabric_set_streams(struct fabric *f, struct streams *streams)
+{
+	if (f->outlet)
+		outlet_set_streams(f->outlet, streams);
+}
+
+int fabric_open(struct fabric *f, struct stream *s, uint32_t local_cid, uint32_t local_port, uint32_t peer_port,
+		void **ret_end)
+{
+	if (!f->outlet)
+		return -EHOSTDOWN;
+	return outlet_open(f->outlet, s, local_cid, local_port, peer_port, ret_end);
+}
+
+static int port_ask(void *ctx, struct fab_msg *request, struct fab_msg *ret_reply)
+{
+	return ask(ctx, request, ret_reply);
+}
+
+static void port_answer(void *ctx, uint32_t serial, int32_t status)
+{
+	struct fabric *f = ctx;
+	struct fab_msg answer = { .type = FAB_STREAM_CONNECT, .serial = serial, .status = status };
+
+	if (f->client)
+		fab_client_answer(f->client, &answer);
+}
+
 /* --- Ports of doorbells and bridges --------------------------------------------------------------------------- */
 
 static int32_t port_open(void *ctx, struct vmci_handle handle, int *ret_fd)
@@ -694,6 +735,8 @@ bool fabric_run(struct fabric *f)
 		carry_on(f);
 	/* First, so that vmcid is told what ends by it. */
 	is_hot = bridges_run(f->bridges);
+	if (f->outlet)
+		outlet_run(f->outlet);
 	show_window(f, &budget);
 	tell_holds(f, &budget);
 	tell_names(f, &budget);
@@ -731,6 +774,7 @@ static void leave(struct fabric *f)
 	mail_close(&f->datagrams);
 	mail_close(&f->events);
 	f->bells = bells_free(f->bells);
+	f->outlet = outlet_free(f->outlet);
 }
 
 bool fabric_stop(struct fabric *f, void (*idle)(void *ctx), void *ctx)
@@ -763,8 +807,11 @@ static int make_parts(struct fabric *f, const struct fabric_config *config)
 		.met = port_met,
 		.now = port_now,
 	};
+	const struct outlet_ports outlet_ports = { .ctx = f, .ask = port_ask, .answer = port_answer };
 	int r = bells_new(f->event, &bells_ports, &f->bells);
 
+	if (!r && config->ends)
+		r = outlet_new(f->cid, config->ends, &outlet_ports, &f->outlet);
 	if (!r)
 		r = bridges_new(f->event, f->cid, config->spin_ns, &bridges_ports, &f->bridges);
 	if (!r)

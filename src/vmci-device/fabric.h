@@ -10,6 +10,7 @@
 #include <systemd/sd-event.h>
 
 #include "device/device.h"
+#include "end.h"
 #include "window.h"
 
 struct fabric;
@@ -21,6 +22,7 @@ struct fabric;
  * @fd:         connected to vmcid; taken over, also on failure. -1: it will come to @rendezvous
  * @rendezvous: where a new vmcid connects when the old one has gone, or NULL: that ends the membership
  * @window:     becomes the region VMCI_RID_WINDOW of the guest's context; NULL: there is none
+ * @ends:       of streams; stays the caller's, and lives longer. NULL: there are no streams
  * @spin_ns:    how long to look at a queue pair after it ran empty, before going to sleep
  */
 struct fabric_config {
@@ -29,6 +31,7 @@ struct fabric_config {
 	int fd;
 	const char *rendezvous;
 	const struct window *window;
+	struct ends *ends;
 	uint64_t spin_ns;
 };
 
@@ -65,6 +68,13 @@ uint64_t fabric_deadline(const struct fabric *f);
 
 /* fabric_memory_changed() - the VMM mapped memory */
 void fabric_memory_changed(struct fabric *f);
+
+/* fabric_set_streams() - the streams of the VM, as fabric_set_dev() */
+void fabric_set_streams(struct fabric *f, struct streams *streams);
+
+/* fabric_open() - stream_ports.open, for any context: see outlet_open() */
+int fabric_open(struct fabric *f, struct stream *s, uint32_t local_cid, uint32_t local_port, uint32_t peer_port,
+		void **ret_end);
 
 /* Ports of the device: see struct dev_ports. None of them waits for more than LIMIT_FABRIC_CALL_MS. */
 int32_t fabric_datagram(struct fabric *f, const uint8_t *dg, size_t size);

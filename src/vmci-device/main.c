@@ -15,6 +15,7 @@
 #include "base/closer.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "end.h"
 #include "fabric.h"
 #include "hybrid.h"
 #include "keeper.h"
@@ -237,7 +238,8 @@ static const struct argp option_parser = {
  * @vm:       the VMM that is being served, or NULL
  * @stopping: a signal came, or the VM of --once has gone
  * @signalled: the former: somebody waits for the end
- * @lingering: how many of hybrid and fabric still have something for programs
+ * @ends:      sockets of programs
+ * @lingering: how many of ends and fabric still have something for programs
  * @limit:    ends that
  * @left:     bytes that they had when it was looked at last
  */
@@ -246,6 +248,7 @@ struct server {
 	sd_event *event;
 	sd_event_source *listen;
 	struct vm *vm;
+	struct ends *ends;
 	bool stopping;
 	bool signalled;
 	int lingering;
@@ -266,7 +269,7 @@ static size_t bytes_left(const struct server *server)
 {
 	const struct vm_config *vm = &server->options.vm;
 
-	return (vm->hybrid ? hybrid_lingering(vm->hybrid) : 0) + (vm->fabric ? fabric_lingering(vm->fabric) : 0);
+	return ends_lingering(server->ends) + (vm->fabric ? fabric_lingering(vm->fabric) : 0);
 }
 
 static int on_lingered(sd_event_source *source, uint64_t usec, void *ctx)
@@ -305,7 +308,10 @@ static void linger(struct server *server)
 	server->stopping = true;
 	if (server->listen)
 		sd_event_source_set_enabled(server->listen, SD_EVENT_OFF);
-	server->lingering = (h && hybrid_stop(h, on_idle, server)) + (f && fabric_stop(f, on_idle, server));
+	if (h)
+		hybrid_stop(h);
+	server->lingering = ends_stop(server->ends, on_idle, server);
+	server->lingering += f && fabric_stop(f, on_idle, server);
 	if (!server->lingering || limit_lingering(server) < 0)
 		sd_event_exit(server->event, 0);
 }
@@ -405,6 +411,7 @@ static int open_fabric(struct server *server)
 		.fd = o->fabric_fd,
 		.rendezvous = o->rendezvous,
 		.window = o->vm.window,
+		.ends = server->ends,
 		.spin_ns = o->vm.spin_ns,
 	};
 
@@ -463,8 +470,13 @@ static int server_open(struct server *server)
 			return server->fd;
 		}
 	}
+	r = ends_new(server->event, &server->ends);
+	if (r < 0) {
+		log_err("%s", strerror(-r));
+		return r;
+	}
 	if (o->hybrid) {
-		r = hybrid_new(server->event, o->hybrid, &o->vm.hybrid);
+		r = hybrid_new(server->event, o->hybrid, server->ends, &o->vm.hybrid);
 		if (r < 0) {
 			log_err("%s: %s", o->hybrid,
 				r == -EADDRINUSE ? "in use by another process, or not a socket" : strerror(-r));
@@ -528,8 +540,9 @@ static void server_close(struct server *server)
 {
 	server->vm = vm_free(server->vm);
 	server->options.vm.keeper = keeper_free(server->options.vm.keeper);
-	server->options.vm.hybrid = hybrid_free(server->options.vm.hybrid);
 	server->options.vm.fabric = fabric_free(server->options.vm.fabric);
+	server->ends = ends_free(server->ends);
+	server->options.vm.hybrid = hybrid_free(server->options.vm.hybrid);
 	sd_event_source_disable_unref(server->listen);
 	sd_event_source_disable_unref(server->limit);
 	if (server->options.socket)

@@ -2,7 +2,7 @@
 /*
  * DOC: Theory of operation
  *
- *	VMM socket --> session --> device --> streams --> hybrid ends (sockets of programs)
+ *	VMM socket --> session --> device --> streams --> ends (sockets of programs)
  *	               |            |   |       |
  *	               guest memory +---|-------+
  *	                                +--> fabric (other contexts: datagrams, doorbells, queue pairs)
@@ -88,12 +88,19 @@ static void port_intx(void *ctx, bool level)
 	vus_irq_intx(vus_session_irqs(vm->session), level);
 }
 
+/* Do we stand for context @context towards the guest, as far as streams go? */
+static bool has_streams(const struct vm *vm, uint32_t context)
+{
+	return context == VMCI_CID_HOST ||
+	       (vm->config.fabric && context >= VMCI_CID_FIRST_VM && context != VMCI_INVALID_ID);
+}
+
 static int32_t port_datagram(void *ctx, const uint8_t *dg, size_t size)
 {
 	struct vm *vm = ctx;
 	struct dg_header h = dg_parse(dg);
 
-	if (h.dst.context == VMCI_CID_HOST && h.dst.resource == VMCI_RID_STREAM)
+	if (h.dst.resource == VMCI_RID_STREAM && has_streams(vm, h.dst.context))
 		return streams_packet(vm->streams, dg, size);
 	if (vm->config.fabric)
 		return fabric_datagram(vm->config.fabric, dg, size);
@@ -193,19 +200,20 @@ static uint64_t port_qp_room(void *ctx)
 	return dev_qp_room(vm->dev);
 }
 
-static int32_t port_qp_create(void *ctx, uint64_t produce, uint64_t consume, void *owner,
+static int32_t port_qp_create(void *ctx, uint32_t local_cid, uint64_t produce, uint64_t consume, void *owner,
 			      struct vmci_handle *ret_handle)
 {
 	struct vm *vm = ctx;
 
-	return dev_qp_create(vm->dev, produce, consume, owner, ret_handle);
+	return dev_qp_create_as(vm->dev, local_cid, produce, consume, owner, ret_handle);
 }
 
-static int32_t port_qp_attach(void *ctx, struct vmci_handle handle, uint64_t produce, uint64_t consume, void *owner)
+static int32_t port_qp_attach(void *ctx, struct vmci_handle handle, uint32_t local_cid, uint64_t produce,
+			      uint64_t consume, void *owner)
 {
 	struct vm *vm = ctx;
 
-	return dev_qp_attach(vm->dev, handle, produce, consume, owner);
+	return dev_qp_attach_as(vm->dev, handle, local_cid, produce, consume, owner);
 }
 
 static int32_t port_qp_map(void *ctx, struct vmci_handle handle, struct qp *ret_qp)
@@ -222,12 +230,21 @@ static void port_qp_detach(void *ctx, struct vmci_handle handle)
 	dev_qp_detach(vm->dev, handle);
 }
 
-static int port_open(void *ctx, struct stream *s, uint32_t local_port, uint32_t peer_port, void **ret_end)
+static int port_open(void *ctx, struct stream *s, uint32_t local_cid, uint32_t local_port, uint32_t peer_port,
+		     void **ret_end)
 {
 	struct vm *vm = ctx;
 
-	(void)peer_port;
-	return vm->config.hybrid && !vm->stop_at ? hybrid_open(vm->config.hybrid, s, local_port, ret_end) : -ECONNREFUSED;
+	int r = -ENOENT;
+
+	if (vm->stop_at)
+		return -ECONNREFUSED;
+	if (vm->config.fabric)
+		r = fabric_open(vm->config.fabric, s, local_cid, local_port, peer_port, ret_end);
+	/* A port of the fabric comes first; what is forbidden there is so for hybrid sockets, too. */
+	if (local_cid == VMCI_CID_HOST && vm->config.hybrid && (r == -ENOENT || r == -EHOSTDOWN))
+		r = hybrid_open(vm->config.hybrid, s, local_port, ret_end);
+	return r;
 }
 
 /* --- Operations of the session ------------------------------------------------------------ */
@@ -453,11 +470,10 @@ int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended
 		.qp_map = port_qp_map,
 		.qp_detach = port_qp_detach,
 		.open = port_open,
-		.end = &hybrid_end_ops,
+		.end = &end_ops,
 		.log = port_log,
 	};
 	struct stream_config stream_config = {
-		.local_cid = VMCI_CID_HOST,
 		.peer_cid = config->device.cid,
 		.legacy = config->legacy,
 		.ring_size = LIMIT_RING_DEFAULT,
@@ -512,6 +528,8 @@ int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended
 		hybrid_set_streams(config->hybrid, vm->streams);
 	if (config->fabric)
 		fabric_set_dev(config->fabric, vm->dev);
+	if (config->fabric)
+		fabric_set_streams(config->fabric, vm->streams);
 	*ret_vm = vm;
 	return 0;
 
@@ -549,6 +567,8 @@ struct vm *vm_free(struct vm *vm)
 		return NULL;
 	if (vm->config.hybrid)
 		hybrid_set_streams(vm->config.hybrid, NULL);
+	if (vm->config.fabric)
+		fabric_set_streams(vm->config.fabric, NULL);
 	sd_event_source_disable_unref(vm->io);
 	sd_event_source_disable_unref(vm->irq);
 	sd_event_source_disable_unref(vm->work);

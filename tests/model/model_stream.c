@@ -421,9 +421,14 @@ static bool deliver(struct side *side)
 	return true;
 }
 
+static uint32_t cid_of(int side)
+{
+	return side ? 20 : 2;
+}
+
 /* --- Queue pairs --------------------------------------------------------------------------- */
 
-static int32_t port_qp_create(void *ctx, uint64_t produce, uint64_t consume, void *owner,
+static int32_t port_qp_create(void *ctx, uint32_t local_cid, uint64_t produce, uint64_t consume, void *owner,
 			      struct vmci_handle *ret_handle)
 {
 	struct side *side = ctx;
@@ -432,10 +437,11 @@ static int32_t port_qp_create(void *ctx, uint64_t produce, uint64_t consume, voi
 	struct qp qp;
 	size_t bytes;
 
+	check(local_cid == cid_of(side->id), "a queue pair of another context");
 	check(pair && produce == consume, "sizes of a queue pair differ");
 	w.pair = grow(w.pair, w.pair_count, &w.pair_max, sizeof(struct pair *));
 	pair->id = w.pair_count;
-	pair->handle = handle_make(side->id ? 20 : 2, VMCI_RID_FIRST_DYNAMIC + w.pair_count);
+	pair->handle = handle_make(cid_of(side->id), VMCI_RID_FIRST_DYNAMIC + w.pair_count);
 	pair->size = produce;
 	pair->shift = w.shift;
 	bytes = (size_t)qp_page_count(produce, consume, pair->shift) << pair->shift;
@@ -457,12 +463,13 @@ static int32_t port_qp_create(void *ctx, uint64_t produce, uint64_t consume, voi
 	return VMCI_SUCCESS_QUEUEPAIR_CREATE;
 }
 
-static int32_t port_qp_attach(void *ctx, struct vmci_handle handle, uint64_t produce, uint64_t consume,
-			      void *owner)
+static int32_t port_qp_attach(void *ctx, struct vmci_handle handle, uint32_t local_cid, uint64_t produce,
+			      uint64_t consume, void *owner)
 {
 	struct side *side = ctx;
 	struct pair *pair = pair_find(handle);
 
+	check(local_cid == cid_of(side->id), "a queue pair of another context");
 	/* The creator may have gone in the meantime; everything else is agreed. */
 	check(pair && pair->creator != side->id, "attach to a queue pair that never was");
 	if (!pair->attached[pair->creator])
@@ -694,12 +701,14 @@ static const struct stream_end_ops end_ops = {
 	.close = op_close_any,
 };
 
-static int port_open(void *ctx, struct stream *s, uint32_t local_port, uint32_t peer_port, void **ret_end)
+static int port_open(void *ctx, struct stream *s, uint32_t local_cid, uint32_t local_port, uint32_t peer_port,
+		     void **ret_end)
 {
 	struct side *side = ctx;
 	struct end probe = { .side = side->id, .local_port = local_port, .peer_port = peer_port };
 	struct end *e;
 
+	check(local_cid == cid_of(side->id), "a connection to another context");
 	if (side->alive_count == MAX_ALIVE || local_port >= LISTEN_PORTS || chance(8)) {
 		mark_dirty(&probe);
 		return -ECONNREFUSED;
@@ -832,7 +841,7 @@ static void program_connect(struct side *side)
 	e->refusals = w.refusals;
 	enter(side);
 	stats.connects++;
-	r = streams_connect(side->t, e->peer_port, e->local_port, hasty ? some(100000) : 0, e, &e->s);
+	r = streams_connect(side->t, e->peer_port, cid_of(side->id), e->local_port, hasty ? some(100000) : 0, e, &e->s);
 	leave(side);
 	if (r) {
 		check(r == -ENOBUFS || (r == -EADDRINUSE && fixed), "connect: %d", r);
@@ -1128,8 +1137,7 @@ static void world_new(uint64_t seed)
 	for (int k = 0; k < SIDES; k++) {
 		struct side *side = &w.side[k];
 		struct stream_config config = {
-			.local_cid = k ? 20 : 2,
-			.peer_cid = k ? 2 : 20,
+			.peer_cid = cid_of(1 - k),
 			.legacy = chance(96),
 			.ring_size = sizes[below(sizeof(sizes) / sizeof(sizes[0]))],
 			.spin_ns = spins[below(sizeof(spins) / sizeof(spins[0]))],

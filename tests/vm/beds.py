@@ -36,7 +36,7 @@ class Holder:
 
 # What the firewall of a machine denies: resources 7300 to 7399.
 FILTERS = {f"vmci.filter{i}.{key}": value
-           for i, protocol in enumerate(("datagram", "doorbell", "queuepair"))
+           for i, protocol in enumerate(("datagram", "doorbell", "queuepair", "stream"))
            for key, value in (("action", "deny"), ("protocol", protocol), ("portLow", 7300), ("portHigh", 7399))}
 
 # The fabric's machines: name, then kernel, context, keys of the definition, options of the VM.

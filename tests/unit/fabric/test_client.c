@@ -488,7 +488,7 @@ static void test_questions_during_a_call(void **state)
 }
 
 /* Answers what it is asked; the vmcid of the test hears it before the reply that is waited for. */
-static void answer_at_once(void *ctx, const struct fab_msg *question)
+static void answer_at_once(void *ctx, struct fab_msg *question)
 {
 	struct bench *b = ctx;
 	struct fab_msg answer = { .type = question->type, .serial = question->serial, .status = VMCI_ERROR_NOT_FOUND };
@@ -518,6 +518,58 @@ static void test_questions_during_a_call_can_be_answered_at_once(void **state)
 	assert_int_equal(msg.serial, 9);
 	assert_int_equal(fab_client_next(b->client, &msg), -EAGAIN);
 	assert_int_equal(fab_recv(b->vmcid, b->buf, &msg), -EAGAIN);
+}
+
+static void ask_stream(struct bench *b, uint32_t serial, unsigned value)
+{
+	struct fab_msg msg = { .type = FAB_STREAM_CONNECT, .kind = FAB_ASK, .serial = serial, .n_fds = 1 };
+
+	msg.fd[0] = rig_eventfd(value);
+	assert_int_equal(fab_send(b->vmcid, &msg), 0);
+	fab_drop(&msg);
+}
+
+static int taken = -1;
+
+static void take_it(void *ctx, struct fab_msg *question)
+{
+	(void)ctx;
+	if (question->serial == 4)
+		taken = fd_take(&question->fd[0]);
+}
+
+/* Whoever fetches a question has its descriptors; nobody has those of one that is not fetched. */
+static void test_descriptors_of_questions(void **state)
+{
+	struct bench *b = *state;
+	int before = rig_count_fds();
+	struct fab_msg msg;
+
+	ask_stream(b, 1, 11);
+	ask_stream(b, 2, 12);
+	reply(b, FAB_LIST, 1, 0);
+	assert_int_equal(call(b, FAB_LIST, LONG_MS, &msg), 0);
+	assert_int_equal(fab_client_next(b->client, &msg), 0);
+	assert_int_equal(msg.n_fds, 1);
+	assert_int_equal(rig_eventfd_value(msg.fd[0]), 11);
+	fab_drop(&msg);
+	assert_int_equal(rig_count_fds(), before + 1);
+
+	/* At once: taken, or dropped. */
+	fab_client_on_ask(b->client, take_it, b);
+	ask_stream(b, 3, 13);
+	ask_stream(b, 4, 14);
+	reply(b, FAB_LIST, 2, 0);
+	assert_int_equal(call(b, FAB_LIST, LONG_MS, &msg), 0);
+	assert_int_equal(rig_eventfd_value(taken), 14);
+	fd_close(&taken);
+	assert_int_equal(rig_count_fds(), before + 1);
+
+	/* The end drops what is left. */
+	fd_close(&b->vmcid);
+	assert_int_not_equal(call(b, FAB_LIST, LONG_MS, &msg), 0);
+	is_dead(b);
+	assert_int_equal(rig_count_fds(), before - 1);
 }
 
 static void test_so_many_questions(void **state)
@@ -770,6 +822,7 @@ int main(void)
 		CASE(test_no_connection),
 		CASE(test_questions_during_a_call),
 		CASE(test_questions_during_a_call_can_be_answered_at_once),
+		CASE(test_descriptors_of_questions),
 		CASE(test_so_many_questions),
 		CASE(test_too_many_questions),
 		CASE(test_answers),

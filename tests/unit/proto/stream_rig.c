@@ -217,7 +217,7 @@ static uint64_t port_qp_room(void *ctx)
 	return rig->qp_room;
 }
 
-static int32_t port_qp_create(void *ctx, uint64_t produce, uint64_t consume, void *owner,
+static int32_t port_qp_create(void *ctx, uint32_t local_cid, uint64_t produce, uint64_t consume, void *owner,
 			      struct vmci_handle *ret_handle)
 {
 	struct rig *rig = ctx;
@@ -226,6 +226,7 @@ static int32_t port_qp_create(void *ctx, uint64_t produce, uint64_t consume, voi
 	if (rig->create_result < 0)
 		return rig->create_result;
 	assert_int_equal(produce, consume);
+	rig->pair_cid = local_cid;
 	pair = pair_new(rig, RIG_HOST, produce);
 	pair->host = true;
 	pair->owner = owner;
@@ -233,8 +234,8 @@ static int32_t port_qp_create(void *ctx, uint64_t produce, uint64_t consume, voi
 	return VMCI_SUCCESS_QUEUEPAIR_CREATE;
 }
 
-static int32_t port_qp_attach(void *ctx, struct vmci_handle handle, uint64_t produce, uint64_t consume,
-			      void *owner)
+static int32_t port_qp_attach(void *ctx, struct vmci_handle handle, uint32_t local_cid, uint64_t produce,
+			      uint64_t consume, void *owner)
 {
 	struct rig *rig = ctx;
 	struct rig_pair *pair = rig_pair_find(rig, handle);
@@ -247,6 +248,7 @@ static int32_t port_qp_attach(void *ctx, struct vmci_handle handle, uint64_t pro
 		return VMCI_ERROR_UNAVAILABLE;
 	if (pair->size != produce || pair->size != consume)
 		return VMCI_ERROR_QUEUEPAIR_MISMATCH;
+	rig->pair_cid = local_cid;
 	pair->host = true;
 	pair->owner = owner;
 	return VMCI_SUCCESS_QUEUEPAIR_ATTACH;
@@ -310,7 +312,7 @@ static int32_t port_send(void *ctx, const uint8_t *dg, size_t size)
 	/* 3.3, 3.4: the endpoints, and everything else as a strict receiver wants it. */
 	assert_int_equal(p->dst.context, RIG_GUEST);
 	assert_int_equal(p->dst.resource, VMCI_RID_STREAM);
-	assert_int_equal(p->src.context, RIG_HOST);
+	assert_int_equal(p->src.context, rig->local_cid);
 	assert_int_equal(p->src.resource, VMCI_RID_STREAM);
 	assert_true(p->type < PACKET_NUM);
 	if (p->type < PACKET_REQUEST2)
@@ -332,7 +334,7 @@ int32_t rig_packet(struct rig *rig, unsigned type, uint32_t src_port, uint32_t d
 		   uint16_t proto)
 {
 	struct packet p = {
-		.dst = handle_make(RIG_HOST, VMCI_RID_STREAM),
+		.dst = handle_make(rig->local_cid, VMCI_RID_STREAM),
 		.src = handle_make(RIG_GUEST, VMCI_RID_STREAM),
 		.type = type,
 		.proto = proto,
@@ -536,12 +538,14 @@ struct rig_end *rig_end_new(struct rig *rig, uint64_t room)
 
 /* --- the rest ------------------------------------------------------------------------------ */
 
-static int port_open(void *ctx, struct stream *s, uint32_t local_port, uint32_t peer_port, void **ret_end)
+static int port_open(void *ctx, struct stream *s, uint32_t local_cid, uint32_t local_port, uint32_t peer_port,
+		     void **ret_end)
 {
 	struct rig *rig = ctx;
 
 	rig->opens++;
 	rig->opened = s;
+	rig->open_cid = local_cid;
 	rig->open_local = local_port;
 	rig->open_peer = peer_port;
 	if (rig->open_result && rig->open_result != -EINPROGRESS)
@@ -564,7 +568,6 @@ struct rig *rig_new(const struct rig_options *options)
 {
 	struct rig *rig = calloc(1, sizeof(*rig));
 	struct stream_config config = {
-		.local_cid = RIG_HOST,
 		.peer_cid = RIG_GUEST,
 		.legacy = options->legacy,
 		.ring_size = options->ring_size ? options->ring_size : LIMIT_RING_DEFAULT,
@@ -591,6 +594,7 @@ struct rig *rig_new(const struct rig_options *options)
 	rig->next_resource = 2000;
 	rig->host_port = RIG_PORT;
 	rig->guest_port = RIG_PEER;
+	rig->local_cid = RIG_HOST;
 	rig->refuse_with = VMCI_ERROR_NO_RESOURCES;
 	assert_int_equal(streams_new(&config, &ports, &rig->t), 0);
 	return rig;
@@ -765,7 +769,7 @@ void rig_connect(struct rig *rig, struct rig_end *end, bool qstate, uint32_t siz
 	const struct packet *p;
 	struct stream *s;
 
-	assert_int_equal(streams_connect(rig->t, rig->guest_port, rig->host_port, 0, end, &s), 0);
+	assert_int_equal(streams_connect(rig->t, rig->guest_port, rig->local_cid, rig->host_port, 0, end, &s), 0);
 	p = rig_next(rig);
 	assert_non_null(p);
 	assert_true(p->type == PACKET_REQUEST || p->type == PACKET_REQUEST2);

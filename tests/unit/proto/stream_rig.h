@@ -104,9 +104,11 @@ struct rig {
 	unsigned detaches;
 	bool reset;		/* the device was reset: it has no pairs */
 	/* the program's side */
+	uint32_t local_cid;	/* its context, RIG_HOST unless a test sets another one */
 	int open_result;
 	unsigned opens;
-	uint32_t open_local, open_peer;
+	uint32_t open_cid, open_local, open_peer;
+	uint32_t pair_cid;	/* whose end was made or attached last */
 	struct stream *opened;
 	struct rig_end *next_end;
 	struct rig_end *ends;

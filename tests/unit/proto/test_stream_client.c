@@ -10,7 +10,7 @@ static struct rig_end *requested(struct rig *rig, struct stream **ret_stream)
 	struct rig_end *end = rig_end_new(rig, 0);
 	struct stream *s;
 
-	assert_int_equal(streams_connect(rig->t, RIG_PEER, RIG_PORT, 0, end, &s), 0);
+	assert_int_equal(streams_connect(rig->t, RIG_PEER, RIG_HOST, RIG_PORT, 0, end, &s), 0);
 	rig_expect_only(rig, PACKET_REQUEST2);
 	if (ret_stream)
 		*ret_stream = s;
@@ -54,7 +54,7 @@ static void test_s6_3_connect_sends_request2(void **state)
 	struct stream *s;
 
 	(void)state;
-	assert_int_equal(streams_connect(rig->t, 77, VMCI_PORT_ANY, 0, end, &s), 0);
+	assert_int_equal(streams_connect(rig->t, 77, RIG_HOST, VMCI_PORT_ANY, 0, end, &s), 0);
 	p = rig_next(rig);
 	assert_non_null(p);
 	assert_int_equal(p->type, PACKET_REQUEST2);
@@ -76,7 +76,7 @@ static void test_s6_2_legacy_table_sends_request(void **state)
 	struct stream *s;
 
 	(void)state;
-	assert_int_equal(streams_connect(rig->t, RIG_PEER, RIG_PORT, 0, end, &s), 0);
+	assert_int_equal(streams_connect(rig->t, RIG_PEER, RIG_HOST, RIG_PORT, 0, end, &s), 0);
 	p = rig_expect(rig, PACKET_REQUEST);
 	assert_int_equal(p->arg, 200);
 	/* There is nothing to fall back to. */
@@ -94,7 +94,7 @@ static void test_s6_3_local_ports_differ(void **state)
 	struct stream *s;
 
 	for (int i = 0; i < 100; i++) {
-		assert_int_equal(streams_connect(rig->t, 80, VMCI_PORT_ANY, 0, rig_end_new(rig, 0), &s), 0);
+		assert_int_equal(streams_connect(rig->t, 80, RIG_HOST, VMCI_PORT_ANY, 0, rig_end_new(rig, 0), &s), 0);
 		ports[i] = stream_local_port(s);
 		for (int k = 0; k < i; k++)
 			assert_int_not_equal(ports[i], ports[k]);
@@ -107,11 +107,11 @@ static void test_s6_3_address_in_use(void **state)
 	struct rig_end *end = requested(rig, NULL), *second = rig_end_new(rig, 0);
 	struct stream *s;
 
-	assert_int_equal(streams_connect(rig->t, RIG_PEER, RIG_PORT, 0, second, &s), -EADDRINUSE);
+	assert_int_equal(streams_connect(rig->t, RIG_PEER, RIG_HOST, RIG_PORT, 0, second, &s), -EADDRINUSE);
 	rig_expect_quiet(rig);
 	assert_false(rig_end_is_over(second));
 	/* Another port of the guest is another address. */
-	assert_int_equal(streams_connect(rig->t, RIG_PEER + 1, RIG_PORT, 0, second, &s), 0);
+	assert_int_equal(streams_connect(rig->t, RIG_PEER + 1, RIG_HOST, RIG_PORT, 0, second, &s), 0);
 	assert_false(rig_end_is_over(end));
 }
 
@@ -414,10 +414,10 @@ static void test_s6_8_request_that_cannot_be_sent(void **state)
 	struct stream *s;
 
 	rig->refuse = 1;
-	assert_int_equal(streams_connect(rig->t, RIG_PEER, VMCI_PORT_ANY, 0, end, &s), -ENOBUFS);
+	assert_int_equal(streams_connect(rig->t, RIG_PEER, RIG_HOST, VMCI_PORT_ANY, 0, end, &s), -ENOBUFS);
 	rig->refuse = 1;
 	rig->refuse_with = VMCI_ERROR_DST_UNREACHABLE;
-	assert_int_equal(streams_connect(rig->t, RIG_PEER, VMCI_PORT_ANY, 0, end, &s), -EHOSTUNREACH);
+	assert_int_equal(streams_connect(rig->t, RIG_PEER, RIG_HOST, VMCI_PORT_ANY, 0, end, &s), -EHOSTUNREACH);
 	assert_int_equal(streams_count(rig->t), 0);
 	assert_int_equal(streams_deadline(rig->t), UINT64_MAX);
 	assert_false(rig_end_is_over(end));
@@ -512,7 +512,7 @@ static void test_s6_8_time_limits_of_ones_own(void **state)
 
 	for (int i = 0; i < 4; i++) {
 		end[i] = rig_end_new(rig, 0);
-		assert_int_equal(streams_connect(rig->t, RIG_PEER, VMCI_PORT_ANY, timeouts[i], end[i], &s),
+		assert_int_equal(streams_connect(rig->t, RIG_PEER, RIG_HOST, VMCI_PORT_ANY, timeouts[i], end[i], &s),
 				 0);
 	}
 	assert_int_equal(streams_deadline(rig->t), start + 3000);

@@ -612,8 +612,8 @@ static void test_s10_5_reset(void **state)
 	rig->open_result = -EINPROGRESS;
 	rig->next_end = opening;
 	rig_packet(rig, PACKET_REQUEST2, 2, RIG_PORT, RIG_SIZE, 1);
-	assert_int_equal(streams_connect(rig->t, 80, VMCI_PORT_ANY, 0, requested, &s), 0);
-	assert_int_equal(streams_connect(rig->t, 81, 9999, 0, offered, &s), 0);
+	assert_int_equal(streams_connect(rig->t, 80, RIG_HOST, VMCI_PORT_ANY, 0, requested, &s), 0);
+	assert_int_equal(streams_connect(rig->t, 81, RIG_HOST, 9999, 0, offered, &s), 0);
 	rig_packet(rig, PACKET_NEGOTIATE2, 81, 9999, RIG_SIZE, 1);
 	assert_int_equal(streams_count(rig->t), 5);
 	rig_drain(rig);
@@ -646,7 +646,7 @@ static void test_s10_5_reset_after_the_devices(void **state)
 	struct stream *s;
 
 	end = connected(rig, RIG_FOREVER, &c);
-	assert_int_equal(streams_connect(rig->t, 81, 9999, 0, offered, &s), 0);
+	assert_int_equal(streams_connect(rig->t, 81, RIG_HOST, 9999, 0, offered, &s), 0);
 	rig_packet(rig, PACKET_NEGOTIATE2, 81, 9999, RIG_SIZE, 1);
 	rig_drain(rig);
 	rig_guest_detach(rig, c.pair);

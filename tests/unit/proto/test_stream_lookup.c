@@ -136,6 +136,63 @@ static void test_s4_streams_differ_by_either_port(void **state)
 	rig_expect_ports(rig, PACKET_RST, 5001, 1025);
 }
 
+/* Nor do both: the peer says which context it means. */
+static void test_s4_streams_differ_by_context(void **state)
+{
+	static const uint32_t cid[] = { RIG_HOST, 77, 78 };
+	struct rig *rig = *state;
+	struct rig_end *end[6];
+	struct rig_conn c[6];
+
+	for (unsigned i = 0; i < 6; i++) {
+		end[i] = rig_end_new(rig, RIG_FOREVER);
+		rig->local_cid = cid[i % 3];
+		rig->host_port = i < 3 ? 5000 : 6000;
+		rig->guest_port = 1024;
+		if (i < 3)
+			rig_accept(rig, end[i], true, RIG_SIZE, &c[i]);
+		else
+			rig_connect(rig, end[i], true, RIG_SIZE, &c[i]);
+		assert_int_equal(rig->pair_cid, rig->local_cid);
+		assert_int_equal(stream_local_cid(c[i].stream), rig->local_cid);
+		if (i < 3)
+			assert_int_equal(rig->open_cid, rig->local_cid);
+	}
+	assert_int_equal(streams_count(rig->t), 6);
+	for (unsigned i = 0; i < 6; i++) {
+		rig->local_cid = cid[i % 3];
+		rig_write(&c[i], 10 + i);
+		rig_say(&c[i], PACKET_WROTE, 0);
+		rig_run(rig);
+		for (unsigned k = 0; k < 6; k++)
+			assert_int_equal(end[k]->got, k <= i ? 10 + k : 0);
+		rig_drain(rig);
+	}
+	/* A fourth context has none of them. */
+	rig->local_cid = 79;
+	rig_packet(rig, PACKET_WROTE, 1024, 5000, 0, 0);
+	rig_expect_ports(rig, PACKET_RST, 5000, 1024);
+	for (unsigned i = 0; i < 6; i++) {
+		rig->local_cid = cid[i % 3];
+		rig_guest_detach(rig, c[i].pair);
+	}
+}
+
+/* 2.2, 13: a context that is not there, and one that the peer has no right to, are the result of the packet. */
+static void test_s2_2_unreachable_and_forbidden(void **state)
+{
+	struct rig *rig = *state;
+
+	rig->local_cid = 77;
+	rig->open_result = -EHOSTUNREACH;
+	assert_int_equal(rig_packet(rig, PACKET_REQUEST2, RIG_PEER, RIG_PORT, RIG_SIZE, 1), VMCI_ERROR_DST_UNREACHABLE);
+	rig->open_result = -EPERM;
+	assert_int_equal(rig_packet(rig, PACKET_REQUEST, RIG_PEER, RIG_PORT, RIG_SIZE, 0), VMCI_ERROR_NO_ACCESS);
+	rig_expect_quiet(rig);
+	assert_int_equal(rig->opens, 2);
+	assert_int_equal(streams_count(rig->t), 0);
+}
+
 static void test_s4_unknown_type_is_invalid(void **state)
 {
 	struct rig *rig = *state;
@@ -166,7 +223,7 @@ static void test_s4_unknown_type_in_a_handshake(void **state)
 	rig_expect_only(rig, PACKET_NEGOTIATE2);
 	rig_packet(rig, 13, RIG_PEER, RIG_PORT, 0, 0);
 	rig_expect_only(rig, PACKET_INVALID);
-	assert_int_equal(streams_connect(rig->t, 80, 9000, 0, client, &s), 0);
+	assert_int_equal(streams_connect(rig->t, 80, RIG_HOST, 9000, 0, client, &s), 0);
 	rig_expect_ports(rig, PACKET_REQUEST2, 9000, 80);
 	rig_packet(rig, 255, 80, 9000, 0, 0);
 	rig_expect_ports(rig, PACKET_INVALID, 9000, 80);
@@ -188,7 +245,7 @@ static void test_s3_4_port_any_is_no_port(void **state)
 	rig_packet(rig, PACKET_REQUEST, VMCI_PORT_ANY, RIG_PORT, RIG_SIZE, 0);
 	rig_expect_ports(rig, PACKET_RST, RIG_PORT, VMCI_PORT_ANY);
 	assert_int_equal(rig->opens, 0);
-	assert_int_equal(streams_connect(rig->t, VMCI_PORT_ANY, VMCI_PORT_ANY, 0, end, &s), -EINVAL);
+	assert_int_equal(streams_connect(rig->t, VMCI_PORT_ANY, RIG_HOST, VMCI_PORT_ANY, 0, end, &s), -EINVAL);
 	assert_int_equal(streams_count(rig->t), 0);
 	rig_expect_quiet(rig);
 }
@@ -229,6 +286,8 @@ int main(void)
 		TEST(test_s4_rst_without_stream_is_dropped),
 		TEST(test_s4_rst_that_cannot_be_sent),
 		TEST(test_s4_streams_differ_by_either_port),
+		TEST(test_s4_streams_differ_by_context),
+		TEST(test_s2_2_unreachable_and_forbidden),
 		TEST(test_s4_unknown_type_is_invalid),
 		TEST(test_s4_unknown_type_in_a_handshake),
 		TEST(test_s12_first_and_last_port),

@@ -154,7 +154,7 @@ static void test_rings_shrink_with_the_room_for_them(void **state)
 		assert_non_null(p);
 		assert_int_equal(p->type, PACKET_NEGOTIATE2);
 		assert_int_equal(p->arg, 4096);
-		assert_int_equal(streams_connect(rig->t, 5, VMCI_PORT_ANY, 0, rig_end_new(rig, 0), &s), 0);
+		assert_int_equal(streams_connect(rig->t, 5, RIG_HOST, VMCI_PORT_ANY, 0, rig_end_new(rig, 0), &s), 0);
 		p = rig_next(rig);
 		assert_non_null(p);
 		assert_int_equal(p->type, PACKET_REQUEST2);
@@ -397,7 +397,7 @@ static void test_s6_4_backlog_of_a_port(void **state)
 	unsigned i;
 
 	/* Connects of ours from that port do not count. */
-	assert_int_equal(streams_connect(rig->t, 80, RIG_PORT, 0, client, &s), 0);
+	assert_int_equal(streams_connect(rig->t, 80, RIG_HOST, RIG_PORT, 0, client, &s), 0);
 	rig_expect_ports(rig, PACKET_REQUEST2, RIG_PORT, 80);
 	for (i = 0; i < LIMIT_BACKLOG; i++) {
 		rig->next_end = rig_end_new(rig, 0);
@@ -460,7 +460,7 @@ static void test_limit_of_streams(void **state)
 	rig_packet(rig, PACKET_REQUEST2, 2000, LIMIT_STREAMS, RIG_SIZE, 1);
 	rig_expect_ports(rig, PACKET_RST, LIMIT_STREAMS, 2000);
 	assert_int_equal(rig->opens, LIMIT_STREAMS);
-	assert_int_equal(streams_connect(rig->t, 80, VMCI_PORT_ANY, 0, one_more, &s), -ENOBUFS);
+	assert_int_equal(streams_connect(rig->t, 80, RIG_HOST, VMCI_PORT_ANY, 0, one_more, &s), -ENOBUFS);
 	rig_expect_quiet(rig);
 
 	streams_reset(rig->t);
