@@ -114,13 +114,15 @@ int sock_getsockopt(int fd, int level, int name, void *ret_value, socklen_t *len
 	struct sock sock;
 	int r;
 
-	if (level != SOCK_FAMILY && !(level == SOL_SOCKET && (name == SO_DOMAIN || name == SO_GET_FILTER)))
+	if (level == SOL_SOCKET && name != SO_DOMAIN && name != SO_GET_FILTER)
 		return -ENOENT;
 	r = sock_look(fd, &sock);
 	if (r)
 		return r;
 	if (sock.mark.kind == MARK_DEVICE)
 		return -ENOTSOCK;
+	if (level != SOL_SOCKET && level != SOCK_FAMILY && sock.mark.kind != MARK_DGRAM)
+		return -ENOPROTOOPT;
 	if (!ret_value || !len)
 		return -EFAULT;
 	if (level == SOL_SOCKET)
@@ -183,8 +185,8 @@ int sock_setsockopt(int fd, int level, int name, const void *value, socklen_t le
 	struct sock sock;
 	int r;
 
-	if (level != SOCK_FAMILY && !(level == SOL_SOCKET && (name == SO_ATTACH_FILTER || name == SO_DETACH_FILTER ||
-							      name == SO_ATTACH_BPF || name == SO_LOCK_FILTER)))
+	if (level == SOL_SOCKET && name != SO_ATTACH_FILTER && name != SO_DETACH_FILTER && name != SO_ATTACH_BPF &&
+	    name != SO_LOCK_FILTER)
 		return -ENOENT;
 	r = sock_look(fd, &sock);
 	if (r)
@@ -196,6 +198,8 @@ int sock_setsockopt(int fd, int level, int name, const void *value, socklen_t le
 		return -ENOPROTOOPT;
 	if (sock.mark.kind == MARK_DGRAM)
 		return -EOPNOTSUPP;
+	if (level != SOCK_FAMILY)
+		return -ENOPROTOOPT;
 	if (!value)
 		return -EFAULT;
 	switch (name) {

@@ -38,7 +38,8 @@
 /* The connection has this number or a higher one, above the one of src/sock/ask.c. */
 #define HELD_NUMBER 970
 
-const char *argp_program_version = "vmci-run " OPENVMCI_VERSION;
+/* argp finds it by this name. */
+__attribute__((visibility("default"))) const char *argp_program_version = "vmci-run (OpenVMCI) " OPENVMCI_VERSION;
 
 struct options {
 	uint32_t cid;
