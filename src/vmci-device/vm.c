@@ -235,16 +235,18 @@ static int port_open(void *ctx, struct stream *s, uint32_t local_cid, uint32_t l
 {
 	struct vm *vm = ctx;
 
-	int r = -ENOENT;
+	int r = -ENOENT, hybrid;
 
 	if (vm->stop_at)
 		return -ECONNREFUSED;
 	if (vm->config.fabric)
 		r = fabric_open(vm->config.fabric, s, local_cid, local_port, peer_port, ret_end);
 	/* A port of the fabric comes first; what is forbidden there is so for hybrid sockets, too. */
-	if (local_cid == VMCI_CID_HOST && vm->config.hybrid && (r == -ENOENT || r == -EHOSTDOWN))
-		r = hybrid_open(vm->config.hybrid, s, local_port, ret_end);
-	return r;
+	if (local_cid == VMCI_CID_HOST && vm->config.hybrid && (r == -ENOENT || r == -EHOSTDOWN)) {
+		hybrid = hybrid_open(vm->config.hybrid, s, local_port, ret_end);
+		r = hybrid && r == -EHOSTDOWN ? r : hybrid;
+	}
+	return r == -EHOSTDOWN && vm->config.fabric ? fabric_postpone(vm->config.fabric, s, ret_end) : r;
 }
 
 /* --- Operations of the session ------------------------------------------------------------ */
