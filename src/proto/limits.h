@@ -157,6 +157,12 @@
  */
 #define LIMIT_KEEPER_SETTLE_NS 20000000ull
 
+/*
+ * A VMM that says nothing for this long has not got the answer that vmci-device may have sent with its last breath. Far
+ * longer than a VMM takes for its next question, also where it has to wait for a processor; a VMM's own patience are seconds.
+ */
+#define LIMIT_KEEPER_OWE_NS 1000000000ull
+
 /* It waits no longer than this for that pause: guests always pause, but need not. */
 #define LIMIT_KEEPER_UNREST_NS 1000000000ull
 

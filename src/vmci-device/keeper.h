@@ -38,6 +38,9 @@ struct keeper_config {
  */
 int keeper_start(const struct keeper_config *config, struct keeper **ret_keeper);
 
+/* keeper_carry() - for dev_ports.carry of the device of a VMM that is attached; NULL: there is none */
+struct dev_carry *keeper_carry(struct keeper *k);
+
 /* keeper_free() - it ends, unless it has a VM to keep; NULL is fine. Returns NULL. */
 struct keeper *keeper_free(struct keeper *k);
 
