@@ -7,7 +7,7 @@
  *
  * While it follows it must not act, so three things are held back: interrupts, INTx, and the registers that move
  * datagrams. Of the latter only the addresses are kept. They are needed for one thing: a register write that
- * vmci-device received and did not carry out is lost, and the guest may spin for ever on the transfer that it was to
+ * vmci-device began to carry out is lost, and the guest may spin for ever on the transfer that it was to
  * start (VMCI reference, 3.3 and 3.6). So after taking over, when the VMM has been quiet for a moment, the headers at
  * these addresses are looked at once, and a transfer that is still open is started anew. A send that the guest starts
  * at the same moment is carried out twice, which does not matter where sends are refused; and a driver starts no
@@ -477,11 +477,11 @@ int standin_handle(struct standin *s)
 	return 0;
 }
 
-void standin_take_over(struct standin *s, int fd, const struct dev_carry *left, bool sending)
+void standin_take_over(struct standin *s, int fd, const struct standin_left *left)
 {
-	vus_session_move(s->session, fd);
+	vus_session_move(s->session, fd, left->input, left->skip);
 	s->serves = true;
-	dev_adopt(s->dev, left, sending);
+	dev_adopt(s->dev, left->carry, left->sending);
 	s->settle_at = now_ns() + LIMIT_KEEPER_SETTLE_NS;
 	s->settle_by = now_ns() + LIMIT_KEEPER_UNREST_NS;
 }

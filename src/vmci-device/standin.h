@@ -12,7 +12,7 @@
 
 #include "device/carry.h"
 #include "device/device.h"
-#include "vfio/msg.h"
+#include "vfio/session.h"
 
 struct standin;
 
@@ -70,15 +70,27 @@ int standin_timeout(const struct standin *s);
 int standin_handle(struct standin *s);
 
 /**
+ * struct standin_left - what vmci-device left behind, at whatever instruction it ended
+ * @carry:   of its device
+ * @input:   of its session
+ * @skip:    bytes of the input that began to be carried out
+ * @sending: they are a write to DATA_OUT
+ */
+struct standin_left {
+	const struct dev_carry *carry;
+	const struct vus_input *input;
+	size_t skip;
+	bool sending;
+};
+
+/**
  * standin_take_over() - serve the VMM from now on
- * @fd:      its connection, whose next byte begins a message; taken over
- * @left:    what vmci-device left of the byte streams of the ports
- * @sending: a write to DATA_OUT was under way
+ * @fd: its connection, whose next byte begins a message; taken over
  *
  * To be called when all that it was fed with has been handled. A guest with a driver is told that its queue pairs are
  * void (QP_RESUMED: VMCI reference, 6): all its streams end. What was under way when vmci-device ended is completed.
  */
-void standin_take_over(struct standin *s, int fd, const struct dev_carry *left, bool sending);
+void standin_take_over(struct standin *s, int fd, const struct standin_left *left);
 
 /* standin_next_byte() - read a byte of DATA_IN, as the guest would. After standin_take_over() */
 uint8_t standin_next_byte(struct standin *s);

@@ -505,6 +505,8 @@ int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended
 	r = vus_session_new(fd_take(&fd), &desc, vm->dma, &session_ops, vm, &vm->session);
 	if (r)
 		goto fail;
+	if (config->keeper)
+		vus_session_set_input(vm->session, keeper_input(config->keeper));
 	r = watch(vm);
 	if (r)
 		goto fail;
