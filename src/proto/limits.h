@@ -49,8 +49,11 @@
 /* A server's child that saw a REQUEST and no OFFER is dropped after this (transport reference, 6.4). */
 #define LIMIT_PENDING_NS 1000000000ull
 
-/* A client gets this long to find itself connected, before the first packet that is no answer to one of its own. */
-#define LIMIT_FRESH_NS 10000000ull
+/*
+ * A client gets this long to find itself connected, before the first packet that is no answer to one of its own. Long
+ * enough for a guest that has to wait for a processor; in packet notification only, and over with its first packet.
+ */
+#define LIMIT_FRESH_NS 50000000ull
 
 /* A connect from the host fails with a time-out after this (transport reference, 5). */
 #define LIMIT_CONNECT_NS 2000000000ull
