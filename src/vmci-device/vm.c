@@ -501,6 +501,7 @@ int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended
 	if (r)
 		goto fail;
 	dev_ports.mem = vus_dma_mem(vm->dma);
+	dev_ports.carry = keeper_carry(config->keeper);
 	if (config->fabric) {
 		dev_ports.bell_gone = port_bell_gone;
 		dev_ports.driver_gone = port_driver_gone;
@@ -522,6 +523,8 @@ int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended
 	r = vus_session_new(fd_take(&fd), &desc, vm->dma, &session_ops, vm, &vm->session);
 	if (r)
 		goto fail;
+	if (config->keeper)
+		vus_session_set_input(vm->session, keeper_input(config->keeper));
 	r = watch(vm);
 	if (r)
 		goto fail;
@@ -575,6 +578,8 @@ struct vm *vm_free(struct vm *vm)
 	sd_event_source_disable_unref(vm->irq);
 	sd_event_source_disable_unref(vm->work);
 	sd_event_source_disable_unref(vm->timer);
+	if (vm->dev)
+		dev_let_go(vm->dev);
 	/* While guest memory is still there: streams hand over what the guest wrote last. */
 	if (vm->session)
 		dev_reset(vm->dev);
