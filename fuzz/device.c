@@ -429,7 +429,9 @@ static void check_books(void)
 	CHECK((dev->inbox.count == 0) == (dev->inbox.head == dev->inbox.tail));
 	CHECK((dev->inbox.count == 0) == (dev->inbox.bytes == 0));
 	CHECK(dev->outbox.len <= sizeof(dev->outbox.buf));
-	CHECK(dev->drain.pos < dev->drain.size && dev->drain.data <= dev->drain.size);
+	CHECK(dev->carry->drain.begun ? dev->carry->drain.pos < dev->carry->drain.length &&
+						dev->carry->drain.data <= dev->carry->drain.length :
+					dev->carry->drain.pos == 0);
 	CHECK(s.intx == dev->intr.level);
 	CHECK(!dev->resetting);
 }

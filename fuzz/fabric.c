@@ -11,7 +11,8 @@
  *   2  the client calls; data: type, flags. It does not wait. Bit 2: questions are answered at once meanwhile
  *   3  the client looks for questions, and answers; bit 2: with a descriptor; bit 3: then vmcid closes its side
  *
- * Every packet goes through the codec alone, too: what is parsed and built again gives the same bytes.
+ * Every packet goes through the codec alone, too: what is parsed and built again gives the same bytes. And through that
+ * of socket names.
  *
  * Checked: what the sanitizers see; the codec's round trip; results and state of the client agree; no descriptor leaked.
  */
@@ -25,6 +26,7 @@
 
 #include "base/bytes.h"
 #include "base/fd.h"
+#include "fabric/address.h"
 #include "fabric/client.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -69,6 +71,30 @@ static void round_trip(const uint8_t *buf, size_t len, unsigned n_fds)
 	check(!memcmp(head, buf, sizeof(head)));
 }
 
+/* The same bytes as the name of a socket: what is read from an abstract one can be written, and read again. */
+static void name(const uint8_t *buf, size_t len)
+{
+	struct fab_address address, again;
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	socklen_t size;
+
+	if (len > sizeof(sun.sun_path))
+		return;
+	memcpy(sun.sun_path, buf, len);
+	size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
+	if (fab_address_parse(&sun, size, &address)) {
+		check(fab_address_parse(&sun, size, &address) == -EINVAL);
+		return;
+	}
+	if (address.kind == FAB_ADDRESS_PORT)
+		return;
+	size = fab_address_build(&address, 1, &sun);
+	check(size <= sizeof(sun) && !fab_address_parse(&sun, size, &again));
+	check(again.kind == address.kind && again.context == address.context && again.port == address.port);
+	check(again.uid == address.uid && again.gid == address.gid && again.pid == address.pid);
+	check(!strncmp(again.vm, address.vm, strlen(again.vm)));
+}
+
 /* --- vmcid --------------------------------------------------------------------------------------------------- */
 
 static void send_packet(struct world *w, const uint8_t *buf, size_t len, unsigned n_fds)
@@ -82,6 +108,7 @@ static void send_packet(struct world *w, const uint8_t *buf, size_t len, unsigne
 	ssize_t sent;
 
 	round_trip(buf, len, n_fds);
+	name(buf, len);
 	if (n_fds) {
 		memset(&control, 0, sizeof(control));
 		hdr.msg_control = control.buf;

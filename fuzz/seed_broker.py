@@ -78,6 +78,9 @@ SEEDS = {
     "firewall": join(0) + vm(1, rules=[(1, 3, 2, 0, 9), (1, 5, 2, 8, 9)]) + create(0, 0)
                 + bytes([15, 0, 35, 0, 193, 20, 1, 0])
                 + bytes([20, 0, 193, 20, 9]) + bytes([33, 0, 0]),
+    "streams": TWO + vm(2, rules=[(1, 4, 2, 8, 9)]) + b"".join(
+        bytes([40, who, 192, cid, port, listener]) for who in range(3) for cid in (HOST, 20) for port in (8, 9, 10)
+        for listener in range(3)),
     "watch": join(0) + bytes([35, 0, 0]) + bytes([36, 0, 20, 1]) + vm(1) + bytes([34, 1]) + bytes([33, 0, 0]),
 }
 

@@ -12,10 +12,10 @@ import sys
 RAW, COOKED, CALL, QUESTIONS = range(4)
 RIGHT = 15 << 2         # as many descriptors as the type has
 REQUEST, REPLY, ASK, ANSWER = range(4)
-TYPES = 24
+TYPES = 27
 HELLO, DG_CREATE, DG_DESTROY, DG_SEND, EVENTS, WATCH, BELL_CREATE, BELL_DESTROY, BELL_OPEN = range(1, 10)
 QP_CREATE, QP_ATTACH, QP_HOLD, QP_DETACH, SHM_CREATE, SHM_QUERY, SHM_ATTACH = range(10, 17)
-NAME, PRIV, GROUP_MEMBER, LIST = 19, 20, 23, 24
+NAME, PRIV, GROUP_MEMBER, LIST, STREAM_CONNECT = 19, 20, 23, 24, 26
 STATUS = {QP_CREATE: 4, QP_ATTACH: 5}
 
 
@@ -61,11 +61,15 @@ def seeds():
     yield "other-type", reply(BELL_OPEN) + call(LIST)
     yield "request", cooked(REQUEST, LIST) + questions()
     yield "answer", cooked(ANSWER, BELL_OPEN) + questions()
-    for type_ in BELL_OPEN, QP_ATTACH:
+    for type_ in BELL_OPEN, QP_ATTACH, STREAM_CONNECT:
         for is_answered in False, True:
             yield f"ask-{type_}-{is_answered:d}", (
                 cooked(ASK, type_, tail=b"\x10\x14\x14\x05") * 3 + reply(LIST) + call(LIST) + questions(is_answered))
         yield f"ask-{type_}-at-once", cooked(ASK, type_) * 3 + reply(LIST) + call(LIST, is_answering=True) + questions()
+    yield "asks-with-descriptors", cooked(ASK, STREAM_CONNECT) * 64 + questions(is_end=True)
+    for name in (b"\0vmci/2/5000/1000.100.77/0123456789abc", b"\0vmci/42/1/vm/0123456789abc/guest",
+                 b"/run/vmci/port/2/5000"):
+        yield f"name-{len(name)}", raw(name)
     yield "asks", cooked(ASK, BELL_OPEN) * 64 + reply(LIST) + call(LIST) + questions()
     yield "too-many-asks", cooked(ASK, BELL_OPEN) * 65 + reply(LIST) + call(LIST)
     yield "pipeline", call(LIST) * 66 + reply(LIST, -65) + call(LIST)

@@ -56,8 +56,9 @@ void dev_driver_reset(struct dev *dev)
 	dev_bells_reset(dev);
 	dev_pairs_reset(dev);
 	dev_inbox_clear(&dev->inbox);
-	dev_drain_clear(&dev->drain);
+	dev_drain_clear(&dev->carry->drain);
 	dev_outbox_clear(&dev->outbox);
+	dev->carry->sending = 0;
 	dev->adopted = false;
 	dev->starved = false;
 	dev->fresh = false;
@@ -87,6 +88,7 @@ int dev_new(const struct dev_config *config, const struct dev_ports *ports, stru
 		return -ENOMEM;
 	dev->config = *config;
 	dev->ports = *ports;
+	dev->carry = ports->carry ? ports->carry : &dev->own;
 	dev->offered =
 		VMCI_CAP_DATAGRAM | VMCI_CAP_NOTIFICATIONS | (config->classic ? 0 : VMCI_CAP_DMA_DATAGRAM);
 	dev->pairs.next_rid = VMCI_RID_FIRST_DYNAMIC;
@@ -229,7 +231,7 @@ bool dev_is_active(const struct dev *dev)
 
 bool dev_is_drained(const struct dev *dev)
 {
-	return !dev->inbox.count && !dev->pairs.owed_first && dev->drain.pos >= dev->drain.data;
+	return !dev->inbox.count && !dev->pairs.owed_first && dev_drain_is_empty(&dev->carry->drain);
 }
 
 int32_t dev_queue(struct dev *dev, const uint8_t *dg, size_t size)
@@ -260,9 +262,30 @@ void dev_taken(struct dev *dev)
 		dev->ports.room(dev->ports.ctx);
 }
 
-void dev_adopt(struct dev *dev)
+void dev_let_go(struct dev *dev)
 {
-	dev->adopted = dev->acked != 0;
+	dev->own = *dev->carry;
+	dev->carry = &dev->own;
+}
+
+void dev_adopt(struct dev *dev, const struct dev_carry *left, bool sending)
+{
+	if (!dev->acked)
+		return;
+	dev->adopted = true;
+	dev_drain_adopt(&dev->carry->drain, &left->drain);
+	/* Its beginning is lost, so the rest is worth nothing. */
+	dev->outbox.swallow = sending || left->sending;
+}
+
+bool dev_carry_taken(const struct dev_carry *left, size_t pos, uint8_t *ret_byte)
+{
+	const struct dev_drain *drain = &left->drain;
+
+	if (drain->pos == pos)
+		return false;
+	*ret_byte = pos < drain->data && pos < DRAIN_LARGE ? drain->burst[pos] : 0xff;
+	return true;
 }
 
 void dev_void_pairs(struct dev *dev)
@@ -272,8 +295,6 @@ void dev_void_pairs(struct dev *dev)
 
 	if (!dev->adopted)
 		return;
-	dev_drain_clear(&dev->drain);
-	dev_outbox_clear(&dev->outbox);
 	dev_queue(dev, buf, event_build(buf, dev->config.cid, &event));
 }
 

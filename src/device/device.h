@@ -116,6 +116,12 @@ struct dev_ports {
 	/* --- The second part: each may be NULL ------------------------------------------------ */
 
 	/*
+	 * Where the device keeps the state of the ports' byte streams: zeroed memory that outlives the process, so that
+	 * another device can go on for this one (dev_adopt()).
+	 */
+	struct dev_carry *carry;
+
+	/*
 	 * The guest has taken something out of its queue, or lost it, since dev_deliver() said NO_RESOURCES last:
 	 * it may be worth another attempt. Called once for each such time, however often it was refused.
 	 */
@@ -208,20 +214,24 @@ bool dev_is_active(const struct dev *dev);
 /* dev_is_drained() - has the guest fetched everything that was queued for it, or is there no driver? */
 bool dev_is_drained(const struct dev *dev);
 
-/**
- * dev_adopt() - this device goes on for another one, which knew queue pairs that this one does not
- *
- * If there is a driver, it may detach from any until its session ends: Linux's keeps a pair that it was refused to
- * leave, and crashes over that when it is removed. For the same reason a datagram on the ports whose beginning the
- * other device got counts as done.
+/*
+ * dev_let_go() - what dev_ports.carry points to stays as it is from now on: another device goes on with it. To be called
+ * when no access to a BAR follows.
  */
-void dev_adopt(struct dev *dev);
+void dev_let_go(struct dev *dev);
 
 /**
- * dev_void_pairs() - tell the driver of an adopted device that its queue pairs are void (QP_RESUMED)
+ * dev_adopt() - this device goes on for another one, which knew queue pairs that this one does not
+ * @left:    dev_ports.carry of the other one, whose process may have ended at any instruction; need not make sense
+ * @sending: a write to DATA_OUT was under way, and may have been carried out or not
  *
- * To be called when the guest is in no transfer over the ports: the next byte on either stream begins one.
+ * If there is a driver, it gets the rest of the burst that it is reading over the ports. It may detach from any queue
+ * pair until its session ends: Linux's keeps a pair that it was refused to leave, and crashes over that when it is
+ * removed. For the same reason a datagram on the ports whose beginning the other device got counts as done.
  */
+void dev_adopt(struct dev *dev, const struct dev_carry *left, bool sending);
+
+/* dev_void_pairs() - tell the driver of an adopted device that its queue pairs are void (QP_RESUMED) */
 void dev_void_pairs(struct dev *dev);
 
 /**

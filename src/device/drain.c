@@ -16,45 +16,92 @@
  *
  * The queue is looked at when a burst begins. What arrives later waits for the next burst: once
  * filler has begun a datagram could only start at a page boundary.
+ *
+ * The process may end between any two instructions, and another one go on for the guest, which must get the rest of
+ * the same burst: a header that is half 0xff declares more bytes than a guest can read in its life. So the stores have an
+ * order. A burst counts from @begun on, and the guest has seen nothing of it before; a byte counts as read when @pos is
+ * beyond it; and the end of a burst is the same when it is done twice.
  */
 #include "device/drain.h"
 
+#include <stdatomic.h>
 #include <string.h>
+
+/* Stores before it are done when those behind it are, for whoever looks when this process has ended. */
+static void settle(void)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+}
 
 void dev_drain_clear(struct dev_drain *drain)
 {
-	drain->data = 0;
-	drain->size = DRAIN_SMALL;
+	drain->begun = 0;
+	settle();
 	drain->pos = 0;
+	drain->size = DRAIN_SMALL;
 }
 
 static void begin_burst(struct dev_drain *drain, struct dev_inbox *inbox)
 {
-	if (dev_inbox_first(inbox) > drain->size)
-		drain->size = DRAIN_LARGE;
-	drain->data = dev_inbox_fit(inbox, drain->size);
+	drain->length = dev_inbox_first(inbox) > drain->size ? DRAIN_LARGE : drain->size;
+	drain->data = dev_inbox_fit(inbox, drain->length);
 	for (size_t off = 0, n; off < drain->data; off += n) {
 		const uint8_t *p = dev_inbox_view(inbox, off, drain->data - off, &n);
 
 		memcpy(drain->burst + off, p, n);
 	}
+	settle();
+	drain->begun = 1;
 	dev_inbox_pop(inbox, drain->data);
+}
+
+/* The last byte of the burst has been read. Return: does the guest's drain end with it? */
+static bool end_burst(struct dev_drain *drain)
+{
+	bool ended = drain->length - drain->data >= VMCI_DG_HEADER_SIZE;
+
+	drain->size = ended ? DRAIN_SMALL : drain->length;
+	settle();
+	drain->begun = 0;
+	settle();
+	drain->pos = 0;
+	return ended;
 }
 
 uint8_t dev_drain_next(struct dev_drain *drain, struct dev_inbox *inbox, bool *ret_ended)
 {
 	uint8_t byte;
 
-	if (drain->pos == 0)
+	if (!drain->begun)
 		begin_burst(drain, inbox);
 	byte = drain->pos < drain->data ? drain->burst[drain->pos] : 0xff;
-	*ret_ended = false;
-	if (++drain->pos == drain->size) {
-		*ret_ended = drain->size - drain->data >= VMCI_DG_HEADER_SIZE;
-		if (*ret_ended)
-			drain->size = DRAIN_SMALL;
-		drain->data = 0;
-		drain->pos = 0;
-	}
+	drain->pos++;
+	settle();
+	*ret_ended = drain->pos == drain->length && end_burst(drain);
 	return byte;
+}
+
+bool dev_drain_is_empty(const struct dev_drain *drain)
+{
+	return !drain->begun || drain->pos >= drain->data;
+}
+
+static bool is_size(size_t size)
+{
+	return size == DRAIN_SMALL || size == DRAIN_LARGE;
+}
+
+void dev_drain_adopt(struct dev_drain *drain, const struct dev_drain *left)
+{
+	*drain = *left;
+	if (!is_size(drain->size))
+		dev_drain_clear(drain);
+	if (!drain->begun) {
+		drain->pos = 0;
+		return;
+	}
+	if (!is_size(drain->length) || drain->data > drain->length || drain->pos > drain->length)
+		dev_drain_clear(drain);
+	else if (drain->pos == drain->length)
+		end_burst(drain);
 }

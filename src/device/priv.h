@@ -6,10 +6,10 @@
 #ifndef DEVICE_PRIV_H
 #define DEVICE_PRIV_H
 
+#include "device/carry.h"
 #include "device/config.h"
 #include "device/device.h"
 #include "device/doorbell.h"
-#include "device/drain.h"
 #include "device/inbox.h"
 #include "device/outbox.h"
 #include "device/pair.h"
@@ -63,6 +63,7 @@ struct dev_intr {
  * @page_shift: log2 of the guest's page size
  * @out_high, @in_high: latched upper halves of the DMA addresses
  * @result:     of the last datagram sent
+ * @carry:      the streams of the ports: of dev_ports.carry, or @own
  * @said, @notes: see enum dev_note
  * @tx:         private copy of a datagram sent by DMA
  */
@@ -79,6 +80,7 @@ struct dev {
 	uint32_t out_high;
 	uint32_t in_high;
 	int64_t result;
+	struct dev_carry *carry;
 	struct dev_intr intr;
 	bool said[DEV_NOTE_NUM];
 	uint8_t notes[DEV_NOTE_NUM];
@@ -86,7 +88,7 @@ struct dev {
 	struct dev_bells bells;
 	struct dev_pairs pairs;
 	struct dev_inbox inbox;
-	struct dev_drain drain;
+	struct dev_carry own;
 	struct dev_outbox outbox;
 	uint8_t tx[VMCI_DG_MAX_SIZE];
 };

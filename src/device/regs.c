@@ -35,7 +35,7 @@ static void read_stream(struct dev *dev, uint8_t *buf, size_t len)
 	bool ended;
 
 	for (size_t i = 0; i < len; i++) {
-		buf[i] = dev_drain_next(&dev->drain, &dev->inbox, &ended);
+		buf[i] = dev_drain_next(&dev->carry->drain, &dev->inbox, &ended);
 		if (ended)
 			drain_ended(dev);
 	}
@@ -45,6 +45,7 @@ static void write_stream(struct dev *dev, const uint8_t *buf, size_t len)
 {
 	struct dev_outbox *outbox = &dev->outbox;
 
+	dev->carry->sending = 1;
 	for (size_t i = 0; i < len; i++) {
 		if (!dev_outbox_put(outbox, buf[i]))
 			continue;
@@ -56,6 +57,7 @@ static void write_stream(struct dev *dev, const uint8_t *buf, size_t len)
 /* The guest asks for the result of what it sent through the ports: reference, 3.2. */
 static int64_t read_result(struct dev *dev)
 {
+	dev->carry->sending = 0;
 	if (!dev_outbox_abort(&dev->outbox))
 		return dev->result;
 	if (dev->adopted) {

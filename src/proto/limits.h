@@ -49,8 +49,11 @@
 /* A server's child that saw a REQUEST and no OFFER is dropped after this (transport reference, 6.4). */
 #define LIMIT_PENDING_NS 1000000000ull
 
-/* A client gets this long to find itself connected, before the first packet that is no answer to one of its own. */
-#define LIMIT_FRESH_NS 10000000ull
+/*
+ * A client gets this long to find itself connected, before the first packet that is no answer to one of its own. Long
+ * enough for a guest that has to wait for a processor; in packet notification only, and over with its first packet.
+ */
+#define LIMIT_FRESH_NS 50000000ull
 
 /* A connect from the host fails with a time-out after this (transport reference, 5). */
 #define LIMIT_CONNECT_NS 2000000000ull
@@ -156,6 +159,12 @@
  * and for any pause in a burst of port accesses; short for a guest that spins meanwhile.
  */
 #define LIMIT_KEEPER_SETTLE_NS 20000000ull
+
+/*
+ * A VMM that says nothing for this long has not got the answer that vmci-device may have sent with its last breath. Far
+ * longer than a VMM takes for its next question, also where it has to wait for a processor; a VMM's own patience are seconds.
+ */
+#define LIMIT_KEEPER_OWE_NS 1000000000ull
 
 /* It waits no longer than this for that pause: guests always pause, but need not. */
 #define LIMIT_KEEPER_UNREST_NS 1000000000ull

@@ -12,6 +12,10 @@
  * served. At any time at most two messages of the buffer own descriptors: the one that was incomplete before
  * the last recvmsg(), and the last one.
  *
+ * The buffer may lie in memory that outlives the process (struct vus_input), and the process may end at any instruction.
+ * Somebody else finds the messages there that were not served, the last ones received included: all behind them is
+ * zero before anything is received, and a header of zeroes is none.
+ *
  * Output. A reply is built in one fixed buffer and sent at once, with one call, header first (reference, 0).
  * If the socket has no room for all of it, the rest stays in the buffer, and nothing is served or received
  * until it is gone: that is the bound. A client that does not make room in time is ended.
@@ -29,6 +33,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +46,6 @@
 #include "base/checked.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "proto/limits.h"
 
 #define VERSION_MAJOR 0u
 #define VERSION_MINOR 1u
@@ -64,7 +68,7 @@ struct owned_fd {
  * struct vus_session - a client
  * @ended:     0; 1 the client has gone; a negative errno
  * @why:       detail of the error that a handler returns
- * @in:        [@in_start, @in_end) has been received and not been served
+ * @input:     [start, @in_end) has been received and not been served; zeroes behind that
  * @fds:       received with that; @n_fds of them, in order
  * @out:       [@out_start, @out_end) has to be sent
  * @out_fd:    goes with the first byte of it; borrowed from @desc
@@ -85,13 +89,14 @@ struct vus_session {
 	const char *why;
 	uint64_t deadline;
 	int out_fd;
-	size_t in_start, in_end;
+	size_t in_end;
+	struct vus_input *input;
 	size_t out_start, out_end;
 	size_t n_fds;
 	struct owned_fd fds[2 * LIMIT_VFIO_FDS];
 	struct vus_desc desc;
 	char reason[200];
-	uint8_t in[LIMIT_VFIO_MESSAGE];
+	struct vus_input own;
 	uint8_t out[LIMIT_VFIO_MESSAGE];
 };
 
@@ -547,12 +552,12 @@ static void flush(struct vus_session *s)
  */
 static bool has_message(const struct vus_session *s)
 {
-	size_t have = s->in_end - s->in_start;
+	size_t have = s->in_end - s->input->start;
 	struct vus_header header;
 
 	if (have < VUS_HEADER_SIZE)
 		return false;
-	vus_header_parse(s->in + s->in_start, &header);
+	vus_header_parse(s->input->bytes + s->input->start, &header);
 	return header.size <= have || vus_header_check(&header, LIMIT_VFIO_MESSAGE);
 }
 
@@ -561,11 +566,11 @@ static bool has_message(const struct vus_session *s)
  */
 static size_t last_start(const struct vus_session *s)
 {
-	size_t at = s->in_start;
+	size_t at = s->input->start;
 	struct vus_header header;
 
 	while (s->in_end - at >= VUS_HEADER_SIZE) {
-		vus_header_parse(s->in + at, &header);
+		vus_header_parse(s->input->bytes + at, &header);
 		if (vus_header_check(&header, LIMIT_VFIO_MESSAGE) || header.size >= s->in_end - at)
 			break;
 		at += header.size;
@@ -594,6 +599,28 @@ static void keep_fds(struct vus_session *s, const int *fds, size_t n)
 }
 
 /**
+ * make_room() - move what is left of the input to the buffer's start
+ *
+ * Where nothing is left, the buffer makes sense at each step. A piece of a message is moved only when its rest might
+ * not fit: clients send messages whole, so it is hardly ever.
+ */
+static void make_room(struct vus_session *s)
+{
+	struct vus_input *input = s->input;
+	size_t left = s->in_end - input->start;
+
+	if (!input->start || (left && sizeof(input->bytes) - s->in_end >= sizeof(input->bytes) / 2))
+		return;
+	memmove(input->bytes, input->bytes + input->start, left);
+	memset(input->bytes + left, 0, s->in_end - left);
+	atomic_signal_fence(memory_order_seq_cst);
+	for (size_t i = 0; i < s->n_fds; i++)
+		s->fds[i].at -= input->start;
+	s->in_end = left;
+	input->start = 0;
+}
+
+/**
  * receive() - read once from the socket
  */
 static void receive(struct vus_session *s)
@@ -612,14 +639,10 @@ static void receive(struct vus_session *s)
 	int fds[LIMIT_VFIO_FDS];
 	ssize_t n;
 
-	if (s->in_start) {
-		memmove(s->in, s->in + s->in_start, s->in_end - s->in_start);
-		for (size_t i = 0; i < s->n_fds; i++)
-			s->fds[i].at -= s->in_start;
-		s->in_end -= s->in_start;
-		s->in_start = 0;
-	}
-	iov = (struct iovec){ .iov_base = s->in + s->in_end, .iov_len = sizeof(s->in) - s->in_end };
+	make_room(s);
+	iov = (struct iovec){
+		.iov_base = s->input->bytes + s->in_end, .iov_len = sizeof(s->input->bytes) - s->in_end,
+	};
 	n = recvmsg(s->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (n < 0) {
 		if (errno == ECONNRESET)
@@ -653,7 +676,7 @@ static void take_fds(struct vus_session *s, struct request *req)
 {
 	size_t n = 0;
 
-	while (n < s->n_fds && s->fds[n].at == s->in_start) {
+	while (n < s->n_fds && s->fds[n].at == s->input->start) {
 		req->fds[n] = s->fds[n].fd;
 		n++;
 	}
@@ -672,14 +695,14 @@ static void serve(struct vus_session *s)
 	size_t len = 0;
 	int r;
 
-	vus_header_parse(s->in + s->in_start, &req.header);
+	vus_header_parse(s->input->bytes + s->input->start, &req.header);
 	bad = vus_header_check(&req.header, LIMIT_VFIO_MESSAGE);
 	if (bad) {
 		end(s, -EPROTO, "%s (command %u, %u bytes, flags 0x%x)", bad, req.header.cmd, req.header.size,
 		    req.header.flags);
 		return;
 	}
-	req.body = s->in + s->in_start + VUS_HEADER_SIZE;
+	req.body = s->input->bytes + s->input->start + VUS_HEADER_SIZE;
 	req.len = req.header.size - VUS_HEADER_SIZE;
 	req.n_fds = 0;
 	if (s->n_fds)
@@ -691,9 +714,9 @@ static void serve(struct vus_session *s)
 	s->messages++;
 	s->why = NULL;
 	if (s->ops->tap)
-		s->ops->tap(s->ctx, s->in + s->in_start, req.header.size, req.fds, req.n_fds);
+		s->ops->tap(s->ctx, s->input->bytes + s->input->start, req.header.size, req.fds, req.n_fds);
 	r = dispatch(s, &req);
-	s->in_start += req.header.size;
+	s->input->start += req.header.size;
 	for (size_t i = 0; i < req.n_fds; i++)
 		fd_close(&req.fds[i]);
 	if (r < 0)
@@ -749,13 +772,12 @@ int vus_session_new(int fd, const struct vus_desc *desc, struct vus_dma *dma, co
 	struct vus_session *s;
 	int r;
 
-	s = is_possible(desc) ? malloc(sizeof(*s)) : NULL;
+	s = is_possible(desc) ? calloc(1, sizeof(*s)) : NULL;
 	if (!s) {
 		close(fd);
 		return is_possible(desc) ? -ENOMEM : -EINVAL;
 	}
-	/* Not the buffers: only what was received or built is ever looked at. */
-	memset(s, 0, offsetof(struct vus_session, in));
+	s->input = &s->own;
 	s->fd = fd;
 	s->ops = ops;
 	s->ctx = ctx;
@@ -772,15 +794,46 @@ int vus_session_new(int fd, const struct vus_desc *desc, struct vus_dma *dma, co
 	return 0;
 }
 
+static void drop_fds(struct vus_session *s)
+{
+	for (size_t i = 0; i < s->n_fds; i++)
+		fd_close(&s->fds[i].fd);
+	s->n_fds = 0;
+}
+
 /**
  * drop_input() - forget what has been received and not been served
  */
 static void drop_input(struct vus_session *s)
 {
-	for (size_t i = 0; i < s->n_fds; i++)
-		fd_close(&s->fds[i].fd);
-	s->n_fds = 0;
-	s->in_start = s->in_end = 0;
+	drop_fds(s);
+	memset(s->input->bytes, 0, s->in_end);
+	s->input->start = s->in_end = 0;
+}
+
+void vus_session_set_input(struct vus_session *session, struct vus_input *input)
+{
+	assert(!session->in_end && !session->messages);
+	memset(input, 0, sizeof(*input));
+	session->input = input;
+}
+
+/* Take over the complete messages of @left, but for the first @skip bytes. */
+static void take_input(struct vus_session *s, const struct vus_input *left, size_t skip)
+{
+	size_t start = left->start, end;
+	struct vus_header header;
+
+	if (start > sizeof(left->bytes) || skip > sizeof(left->bytes) - start)
+		return;
+	start += skip;
+	for (end = start; sizeof(left->bytes) - end >= VUS_HEADER_SIZE; end += header.size) {
+		vus_header_parse(left->bytes + end, &header);
+		if (vus_header_check(&header, LIMIT_VFIO_MESSAGE) || header.size > sizeof(left->bytes) - end)
+			break;
+	}
+	memcpy(s->input->bytes, left->bytes + start, end - start);
+	s->in_end = end - start;
 }
 
 struct vus_session *vus_session_free(struct vus_session *session)
@@ -788,7 +841,7 @@ struct vus_session *vus_session_free(struct vus_session *session)
 	if (!session)
 		return NULL;
 	assert(!session->is_handling);
-	drop_input(session);
+	drop_fds(session);
 	fd_close(&session->fd);
 	vus_irqs_free(session->irqs);
 	vus_dma_clear(session->dma);
@@ -842,7 +895,7 @@ int vus_session_handle(struct vus_session *session)
 	return s->ended;
 }
 
-void vus_session_move(struct vus_session *session, int fd)
+void vus_session_move(struct vus_session *session, int fd, const struct vus_input *left, size_t skip)
 {
 	assert(!session->is_handling);
 	drop_input(session);
@@ -855,6 +908,8 @@ void vus_session_move(struct vus_session *session, int fd)
 	}
 	fd_close(&session->fd);
 	session->fd = fd;
+	if (left)
+		take_input(session, left, skip);
 }
 
 const char *vus_session_reason(const struct vus_session *session)

@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/limits.h"
 #include "vfio/dma.h"
 #include "vfio/irq.h"
 #include "vfio/msg.h"
@@ -101,6 +102,22 @@ struct vus_ops {
 int vus_session_new(int fd, const struct vus_desc *desc, struct vus_dma *dma, const struct vus_ops *ops,
 		    void *ctx, struct vus_session **ret_session);
 
+/**
+ * struct vus_input - what a session has received and not served yet
+ * @start: the first message begins here. Behind the last one all is zero
+ */
+struct vus_input {
+	size_t start;
+	uint8_t bytes[LIMIT_VFIO_MESSAGE];
+};
+
+/*
+ * vus_session_set_input() - receive into @input, which is cleared first, and outlives the session and perhaps the
+ * process. Before the first vus_session_handle(). A message begins to be served with @tap, and is out of the input
+ * before it is answered.
+ */
+void vus_session_set_input(struct vus_session *session, struct vus_input *input);
+
 /*
  * vus_session_free() - close the socket, drop all maps of the table and all eventfds, free; NULL is fine.
  * Returns NULL. The device model is not told.
@@ -144,13 +161,16 @@ int vus_session_handle(struct vus_session *session);
 
 /**
  * vus_session_move() - go on with another connection, at the border of two messages
- * @fd: as in vus_session_new(); taken over
+ * @fd:   as in vus_session_new(); taken over
+ * @left: what the first server had received there and not served; need not make sense. Descriptors that came with it
+ *        are lost. NULL: nothing
+ * @skip: bytes of it that were served all the same
  *
  * For a session that was fed with what its client's first server carried out, and now becomes the server
  * itself. Maps, interrupts and the version agreed stay; unread input is dropped, and a client that had gone
  * has come back.
  */
-void vus_session_move(struct vus_session *session, int fd);
+void vus_session_move(struct vus_session *session, int fd, const struct vus_input *left, size_t skip);
 
 /* vus_session_reason() - why the session ended, for people; "" while it goes on */
 const char *vus_session_reason(const struct vus_session *session);

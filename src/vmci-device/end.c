@@ -322,6 +322,19 @@ static int on_end(sd_event_source *source, int fd, uint32_t events, void *ctx)
 	return 0;
 }
 
+int end_join(struct end *end, int fd)
+{
+	int r = sd_event_add_io(end->ends->event, &end->io, fd, END_EVENTS, on_end, end);
+
+	if (r < 0) {
+		closer_close(&fd);
+		return r;
+	}
+	end->fd = fd;
+	end->is_refusing = closer_is_refusing(fd);
+	return 0;
+}
+
 int end_new(struct ends *ends, int fd, const struct end_maker *maker, void *ctx, struct end **ret_end)
 {
 	struct end *end = NULL;
@@ -333,14 +346,14 @@ int end_new(struct ends *ends, int fd, const struct end_maker *maker, void *ctx,
 	end = calloc(1, sizeof(*end));
 	if (!end)
 		goto fail;
-	r = sd_event_add_io(ends->event, &end->io, fd, END_EVENTS, on_end, end);
+	end->ends = ends;
+	end->fd = -1;
+	r = fd < 0 ? 0 : end_join(end, fd);
+	fd = -1;
 	if (r < 0)
 		goto fail;
-	end->ends = ends;
-	end->fd = fd;
 	end->maker = maker ? maker : &nobody;
 	end->ctx = ctx;
-	end->is_refusing = closer_is_refusing(fd);
 	LIST_INSERT_HEAD(&ends->list, end, link);
 	ends->count++;
 	*ret_end = end;
@@ -348,7 +361,8 @@ int end_new(struct ends *ends, int fd, const struct end_maker *maker, void *ctx,
 
 fail:
 	free(end);
-	closer_close(&fd);
+	if (fd >= 0)
+		closer_close(&fd);
 	return r;
 }
 

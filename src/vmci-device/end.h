@@ -61,12 +61,15 @@ bool ends_are_full(const struct ends *ends);
 
 /**
  * end_new() - an end, which waits
- * @fd:    connected, taken over, also on failure
+ * @fd:    connected, taken over, also on failure; -1: it will come, see end_join()
  * @maker: stays the caller's; NULL: nobody wants to hear of it
  *
  * Return: 0; -ENOBUFS: too many; -ENOMEM; another negative errno
  */
 int end_new(struct ends *ends, int fd, const struct end_maker *maker, void *ctx, struct end **ret_end);
+
+/* end_join() - @fd, taken over, also on failure, is that of an end that had none. Return: 0 or a negative errno */
+int end_join(struct end *end, int fd);
 
 /* end_wait() - call maker->expired() after @usec. Return: 0 or a negative errno */
 int end_wait(struct end *end, uint64_t usec);

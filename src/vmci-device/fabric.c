@@ -369,8 +369,11 @@ static int on_control(sd_event_source *source, int fd, uint32_t events, void *ct
 	(void)source;
 	(void)fd;
 	(void)events;
-	if (f->stalled)
+	if (f->stalled) {
 		log_info("cid %u: vmcid answers again", f->cid);
+		if (f->outlet)
+			outlet_joined(f->outlet);
+	}
 	f->stalled = false;
 	listen_to_vmcid(f);
 	return 0;
@@ -427,6 +430,8 @@ static int join(struct fabric *f, int fd)
 		return r;
 	}
 	f->stalled = false;
+	if (f->outlet)
+		outlet_joined(f->outlet);
 	/* A new vmcid knows nothing of these. */
 	bridges_hold_all(f->bridges);
 	f->must_show = f->window != NULL;
@@ -574,6 +579,11 @@ int fabric_open(struct fabric *f, struct stream *s, uint32_t local_cid, uint32_t
 	if (!f->outlet)
 		return -EHOSTDOWN;
 	return outlet_open(f->outlet, s, local_cid, local_port, peer_port, ret_end);
+}
+
+int fabric_postpone(struct fabric *f, struct stream *s, void **ret_end)
+{
+	return f->outlet && f->listener >= 0 ? outlet_postpone(f->outlet, s, ret_end) : -EHOSTDOWN;
 }
 
 static int port_ask(void *ctx, struct fab_msg *request, struct fab_msg *ret_reply)

@@ -76,6 +76,9 @@ void fabric_set_streams(struct fabric *f, struct streams *streams);
 int fabric_open(struct fabric *f, struct stream *s, uint32_t local_cid, uint32_t local_port, uint32_t peer_port,
 		void **ret_end);
 
+/* fabric_postpone() - the same when there is a vmcid: see outlet_postpone(); -EHOSTDOWN: none will come */
+int fabric_postpone(struct fabric *f, struct stream *s, void **ret_end);
+
 /* Ports of the device: see struct dev_ports. None of them waits for more than LIMIT_FABRIC_CALL_MS. */
 int32_t fabric_datagram(struct fabric *f, const uint8_t *dg, size_t size);
 int32_t fabric_doorbell(struct fabric *f, struct vmci_handle handle);

@@ -16,12 +16,20 @@
  * Two processes that read one socket would be the end of the VM. So the keeper reads it never before one of
  * these two: the order HAND_OVER, and the end of the control socket.
  *
- * What the VMM sent and the dead process has received is lost. These are whole messages, but for the case that more
- * than LIMIT_VFIO_MESSAGE bytes were waiting; then the next header is a bad one, and the connection ends as it does
- * without a keeper. Posted writes among them that move datagrams are made up for by the stand-in. Of accesses with an
- * answer a VMM has one at a time, and would wait seconds for it with the VM standing still; the page names the one
- * that was being carried out, and it gets an error. Should it have been answered already, in the last microseconds,
- * the VMM ignores the second answer.
+ * What the VMM sent and the dead process has received lies in the page, too, and the keeper serves it first, but for
+ * descriptors that came with it. They are whole messages, but for the case that more than LIMIT_VFIO_MESSAGE bytes were
+ * waiting; then the next header is a bad one, and the connection ends as it does without a keeper.
+ *
+ * The page names the message that was being carried out. If it was a posted write that moves datagrams, the stand-in
+ * makes up for it. Of accesses with an answer a VMM has one at a time, and would wait seconds for it with the VM
+ * standing still: it gets an error. Should it have been answered already, in the last microseconds, the VMM ignores the
+ * second answer.
+ *
+ * One kind of access must not get an error where the guest can tell: a byte of the ports' stream, for an error reads as
+ * 0xff, and one such byte in the middle of a header can keep a guest's driver reading for ever. The page says how far the
+ * guest has read. A byte that was not taken cannot have been answered, so it is answered now; of one that was taken
+ * nobody knows, and a second answer with data would be the end of the connection. But a VMM that has it goes on at
+ * once, in the middle of a burst. So it is sent only if the VMM says nothing for a while.
  */
 #include "keeper.h"
 
@@ -59,14 +67,26 @@ enum order {
 /**
  * struct page - written by vmci-device
  * @broken:  the keeper was not told everything, and must not take over
- * @pending: command being carried out that wants a reply: PENDING | its number << 16 | its id; 0: none
+ * @pending: message being carried out: PENDING_* | its command << 16 | its id; 0: none
+ * @pos:     with PENDING_READ: how much of a burst the guest had read before
+ * @region, @offset: of PENDING_READ
+ * @carry:   state of the ports' streams
+ * @input:   what was received and not carried out
  */
 struct page {
 	atomic_bool broken;
 	_Atomic uint64_t pending;
+	_Atomic uint64_t pos;
+	_Atomic uint32_t region;
+	_Atomic uint64_t offset;
+	struct dev_carry carry;
+	struct vus_input input;
 };
 
 #define PENDING (1ull << 32)
+#define PENDING_POSTED (1ull << 35)	/* wants no reply */
+#define PENDING_READ (1ull << 33)	/* of a byte of DATA_IN */
+#define PENDING_WRITE (1ull << 34)	/* to DATA_OUT */
 
 /* --- In vmci-device ------------------------------------------------------------------------- */
 
@@ -151,6 +171,40 @@ void keeper_attach(struct keeper *k, int fd)
 	fd_close(&pair[1]);
 }
 
+struct dev_carry *keeper_carry(struct keeper *k)
+{
+	return k ? &k->page->carry : NULL;
+}
+
+struct vus_input *keeper_input(struct keeper *k)
+{
+	return &k->page->input;
+}
+
+/* Note down what is about to be carried out, for answer_pending(). */
+static void note_pending(struct page *page, const struct vus_header *header, const uint8_t *msg, size_t len)
+{
+	uint64_t pending = PENDING | (uint64_t)header->cmd << 16 | header->id;
+	struct vus_access access;
+
+	if (header->flags & VUS_NO_REPLY)
+		pending |= PENDING_POSTED;
+
+	if (standin_stream_read(msg, len, &access)) {
+		atomic_store_explicit(&page->pending, 0, memory_order_relaxed);
+		atomic_signal_fence(memory_order_seq_cst);
+		atomic_store_explicit(&page->pos, page->carry.drain.pos, memory_order_relaxed);
+		atomic_store_explicit(&page->region, access.region, memory_order_relaxed);
+		atomic_store_explicit(&page->offset, access.offset, memory_order_relaxed);
+		pending |= PENDING_READ;
+	} else if (standin_stream_write(msg, len)) {
+		pending |= PENDING_WRITE;
+	}
+	atomic_signal_fence(memory_order_seq_cst);
+	atomic_store_explicit(&page->pending, pending, memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
 void keeper_tell(struct keeper *k, const uint8_t *msg, size_t len, const int *fds, size_t n_fds)
 {
 	struct vus_header header;
@@ -163,9 +217,7 @@ void keeper_tell(struct keeper *k, const uint8_t *msg, size_t len, const int *fd
 	if (!is_usable(k) || k->feed < 0)
 		return;
 	vus_header_parse(msg, &header);
-	if (!(header.flags & VUS_NO_REPLY))
-		atomic_store_explicit(&k->page->pending, PENDING | (uint64_t)header.cmd << 16 | header.id,
-				      memory_order_relaxed);
+	note_pending(k->page, &header, msg, len);
 	if (!standin_wants(&k->filter, msg, len))
 		return;
 	memcpy(head, msg, sizeof(head));
@@ -241,23 +293,66 @@ static void attach(struct watch *w, int fds[2])
 		_exit(EXIT_FAILURE);
 }
 
-/* Answer what the dead process left unanswered. Only a header: nothing gets out of step if it was answered. */
-static void answer_pending(struct watch *w)
+static void answer(int fd, const uint8_t *reply, size_t size)
 {
-	uint64_t pending = atomic_load(&w->page->pending);
-	struct vus_header header = { .id = (uint16_t)pending, .cmd = (uint16_t)(pending >> 16) };
-	uint8_t reply[VUS_HEADER_SIZE];
-
-	if (!pending)
-		return;
-	vus_reply_build(reply, &header, 0, EIO);
-	if (send(w->vmm, reply, sizeof(reply), MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof(reply))
+	if (send(fd, reply, size, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)size)
 		_exit(EXIT_FAILURE);
+}
+
+/* Answer what the dead process left unanswered. The theory is at the top. */
+static void answer_pending(struct watch *w, uint64_t pending)
+{
+	const struct page *page = w->page;
+	struct vus_header header = { .id = (uint16_t)pending, .cmd = (uint16_t)(pending >> 16) };
+	struct vus_access access = {
+		.region = atomic_load(&page->region), .offset = atomic_load(&page->offset), .count = 1,
+	};
+	uint8_t reply[VUS_HEADER_SIZE + VUS_ACCESS_SIZE + 1], byte = 0xff;
+	bool was_taken = true;
+
+	if (!pending || pending & PENDING_POSTED)
+		return;
+	if (pending & PENDING_READ) {
+		was_taken = dev_carry_taken(&page->carry, atomic_load(&page->pos), &byte);
+		if (!was_taken)
+			byte = standin_next_byte(w->standin);
+	}
+	if (byte == 0xff) {
+		/* Only a header: nothing gets out of step if it was answered. */
+		vus_reply_build(reply, &header, 0, EIO);
+		answer(standin_fd(w->standin), reply, VUS_HEADER_SIZE);
+		return;
+	}
+	vus_reply_build(reply, &header, VUS_ACCESS_SIZE + 1, 0);
+	vus_access_build(reply + VUS_HEADER_SIZE, VUS_ACCESS_SIZE, &access);
+	reply[sizeof(reply) - 1] = byte;
+	if (was_taken)
+		standin_owe(w->standin, reply, sizeof(reply));
+	else
+		answer(standin_fd(w->standin), reply, sizeof(reply));
+}
+
+/* How many bytes of the input are the message that was begun? */
+static size_t begun(const struct page *page, uint64_t pending)
+{
+	struct vus_header header;
+
+	if (!pending || page->input.start > sizeof(page->input.bytes) - VUS_HEADER_SIZE)
+		return 0;
+	vus_header_parse(page->input.bytes + page->input.start, &header);
+	return header.id == (uint16_t)pending && header.cmd == (uint16_t)(pending >> 16) ? header.size : 0;
 }
 
 /* Serve the VMM until it ends. Never returns. */
 static void __attribute__((noreturn)) serve(struct watch *w)
 {
+	uint64_t pending = atomic_load(&w->page->pending);
+	struct standin_left left = {
+		.carry = &w->page->carry,
+		.input = &w->page->input,
+		.skip = begun(w->page, pending),
+		.sending = pending & PENDING_WRITE,
+	};
 	int r = 0;
 
 	close(FD_CONTROL);
@@ -268,8 +363,8 @@ static void __attribute__((noreturn)) serve(struct watch *w)
 	log_open(NAME, w->config->level);
 	log_warn("cid %u: vmci-device has gone before its VM; the guest's streams end, and all its connects fail",
 		 w->config->device.cid);
-	answer_pending(w);
-	standin_take_over(w->standin, fd_take(&w->vmm));
+	standin_take_over(w->standin, fd_take(&w->vmm), &left);
+	answer_pending(w, pending);
 	/* Who reads our messages may wait for the end of vmci-device. */
 	if (w->config->level < LOG_LEVEL_DEBUG)
 		dup2(FD_NULL, STDERR_FILENO);

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "device/device.h"
+#include "vfio/session.h"
 
 struct keeper;
 
@@ -37,6 +38,12 @@ struct keeper_config {
  * Return: 0 or a negative errno
  */
 int keeper_start(const struct keeper_config *config, struct keeper **ret_keeper);
+
+/* keeper_carry() - for dev_ports.carry of the device of a VMM that is attached; NULL: there is none */
+struct dev_carry *keeper_carry(struct keeper *k);
+
+/* keeper_input() - likewise for vus_session_set_input() */
+struct vus_input *keeper_input(struct keeper *k);
 
 /* keeper_free() - it ends, unless it has a VM to keep; NULL is fine. Returns NULL. */
 struct keeper *keeper_free(struct keeper *k);

@@ -15,6 +15,9 @@
  *			Questions come at any time, also while the streams are at work, which must not be called then. So
  *			visitors queue up, and are let in by outlet_run().
  *
+ * When there is no vmcid, a guest that connects is postponed: the next one is asked, if it comes before the guest, or the
+ * stream (LIMIT_PENDING_NS), gives up.
+ *
  * When vmcid ends before it was answered, a program does not hear that it is connected: it is not, then.
  */
 #include "outlet.h"
@@ -52,6 +55,28 @@ struct visitor {
 	bool is_over;
 };
 
+/**
+ * struct postponed - a connect of the guest that waits for vmcid
+ * @outlet: NULL: it does so no longer
+ */
+struct postponed {
+	TAILQ_ENTRY(postponed) link;
+	struct outlet *outlet;
+	struct end *end;
+};
+
+/* struct stream_address - of a stream: where to, and from which port of the guest */
+struct stream_address {
+	uint32_t local_cid;
+	uint32_t local_port;
+	uint32_t peer_port;
+};
+
+/**
+ * struct outlet - see above
+ * @queue:     not let in yet
+ * @is_joined: there is a vmcid that @postponed have not been tried with
+ */
 struct outlet {
 	struct ends *ends;
 	struct streams *streams;
@@ -59,6 +84,8 @@ struct outlet {
 	uint32_t cid;
 	TAILQ_HEAD(, visitor) queue;
 	TAILQ_HEAD(, visitor) visitors;
+	TAILQ_HEAD(, postponed) postponed;
+	bool is_joined;
 };
 
 static void answer(struct visitor *visitor, int32_t status)
@@ -166,7 +193,7 @@ static void turn_away(struct visitor *visitor, int error)
 	free(visitor);
 }
 
-void outlet_run(struct outlet *outlet)
+static void run_queue(struct outlet *outlet)
 {
 	struct visitor *visitor;
 	int r;
@@ -268,33 +295,130 @@ static int error_of(int32_t status)
 	}
 }
 
-int outlet_open(struct outlet *outlet, struct stream *s, uint32_t local_cid, uint32_t local_port, uint32_t peer_port,
-		void **ret_end)
+/* Ask vmcid for a socket that is connected to where @s wants to go. Return: 0, or as outlet_open() */
+static int ask(struct outlet *outlet, const struct stream_address *address, int *ret_fd, bool *ret_is_pending)
 {
 	struct fab_msg request = {
 		.type = FAB_STREAM_OPEN,
-		.handle = handle_make(outlet->cid, peer_port),
-		.other = handle_make(local_cid, local_port),
+		.handle = handle_make(outlet->cid, address->peer_port),
+		.other = handle_make(address->local_cid, address->local_port),
 	}, reply;
-	struct end *end;
-	int r;
 
-	if (ends_are_full(outlet->ends))
-		return -ENOBUFS;
-	r = outlet->ports.ask(outlet->ports.ctx, &request, &reply);
-	if (r)
+	if (outlet->ports.ask(outlet->ports.ctx, &request, &reply))
 		return -EHOSTDOWN;
 	if (reply.status < 0)
 		return error_of(reply.status);
-	r = end_new(outlet->ends, fd_take(&reply.fd[0]), reply.flags & FAB_F_PENDING ? &pending_maker : NULL, NULL, &end);
+	*ret_fd = fd_take(&reply.fd[0]);
+	*ret_is_pending = reply.flags & FAB_F_PENDING;
+	return 0;
+}
+
+int outlet_open(struct outlet *outlet, struct stream *s, uint32_t local_cid, uint32_t local_port, uint32_t peer_port,
+		void **ret_end)
+{
+	const struct stream_address address = { local_cid, local_port, peer_port };
+	struct end *end;
+	bool is_pending;
+	int fd, r;
+
+	if (ends_are_full(outlet->ends))
+		return -ENOBUFS;
+	r = ask(outlet, &address, &fd, &is_pending);
+	if (!r)
+		r = end_new(outlet->ends, fd, is_pending ? &pending_maker : NULL, NULL, &end);
 	if (r)
 		return r;
 	end_attach(end, s);
 	*ret_end = end;
-	if (reply.flags & FAB_F_PENDING)
+	if (is_pending)
 		return -EINPROGRESS;
 	end_run(end);
 	return 0;
+}
+
+static void on_postponed_gone(struct end *end, void *ctx)
+{
+	struct postponed *postponed = ctx;
+
+	(void)end;
+	if (postponed->outlet)
+		TAILQ_REMOVE(&postponed->outlet->postponed, postponed, link);
+	free(postponed);
+}
+
+/* Until its socket is there; then it is as one that outlet_open() has made. */
+static const struct end_maker postponed_maker = {
+	.ready = on_ready,
+	.gone = on_postponed_gone,
+};
+
+int outlet_postpone(struct outlet *outlet, struct stream *s, void **ret_end)
+{
+	struct postponed *postponed = calloc(1, sizeof(*postponed));
+	int r;
+
+	if (!postponed)
+		return -ENOMEM;
+	r = end_new(outlet->ends, -1, &postponed_maker, postponed, &postponed->end);
+	if (r) {
+		free(postponed);
+		return r;
+	}
+	postponed->outlet = outlet;
+	TAILQ_INSERT_TAIL(&outlet->postponed, postponed, link);
+	end_attach(postponed->end, s);
+	*ret_end = postponed->end;
+	return -EINPROGRESS;
+}
+
+/* Return: -EHOSTDOWN: it waits on; else it has got on, or it has gone */
+static int get_on(struct outlet *outlet, struct postponed *postponed)
+{
+	struct end *end = postponed->end;
+	struct stream *s = end_stream(end);
+	const struct stream_address address = {
+		stream_local_cid(s), stream_local_port(s), stream_peer_port(s),
+	};
+	bool is_pending;
+	int fd, r = ask(outlet, &address, &fd, &is_pending);
+
+	if (r == -EHOSTDOWN)
+		return r;
+	TAILQ_REMOVE(&outlet->postponed, postponed, link);
+	postponed->outlet = NULL;
+	if (!r)
+		r = end_join(end, fd);
+	if (r) {
+		stream_refuse(s);
+		end_free(end);
+	} else if (!is_pending) {
+		end_run(end);
+		stream_accept(s);
+	}
+	return 0;
+}
+
+void outlet_joined(struct outlet *outlet)
+{
+	outlet->is_joined = true;
+}
+
+static void run_postponed(struct outlet *outlet)
+{
+	struct postponed *postponed;
+
+	if (!outlet->is_joined)
+		return;
+	outlet->is_joined = false;
+	while ((postponed = TAILQ_FIRST(&outlet->postponed)))
+		if (get_on(outlet, postponed))
+			return;
+}
+
+void outlet_run(struct outlet *outlet)
+{
+	run_postponed(outlet);
+	run_queue(outlet);
 }
 
 /* --- All of it ---------------------------------------------------------------------------------------------------------- */
@@ -315,12 +439,14 @@ int outlet_new(uint32_t cid, struct ends *ends, const struct outlet_ports *ports
 	*outlet = (struct outlet){ .cid = cid, .ends = ends, .ports = *ports };
 	TAILQ_INIT(&outlet->queue);
 	TAILQ_INIT(&outlet->visitors);
+	TAILQ_INIT(&outlet->postponed);
 	*ret_outlet = outlet;
 	return 0;
 }
 
 struct outlet *outlet_free(struct outlet *outlet)
 {
+	struct postponed *postponed;
 	struct visitor *visitor;
 
 	if (!outlet)
@@ -329,6 +455,11 @@ struct outlet *outlet_free(struct outlet *outlet)
 	while ((visitor = TAILQ_FIRST(&outlet->visitors))) {
 		TAILQ_REMOVE(&outlet->visitors, visitor, link);
 		visitor->outlet = NULL;
+	}
+	/* Their streams time out. */
+	while ((postponed = TAILQ_FIRST(&outlet->postponed))) {
+		TAILQ_REMOVE(&outlet->postponed, postponed, link);
+		postponed->outlet = NULL;
 	}
 	free(outlet);
 	return NULL;

@@ -34,10 +34,19 @@ void outlet_set_streams(struct outlet *outlet, struct streams *streams);
  * outlet_open() - stream_ports.open
  *
  * Waits for vmcid, as one call does. Return: as stream_ports.open; -ENOENT: nobody listens there; -EHOSTDOWN: vmcid is
- * not there, or does not answer
+ * not there, or does not answer: see outlet_postpone()
  */
 int outlet_open(struct outlet *outlet, struct stream *s, uint32_t local_cid, uint32_t local_port, uint32_t peer_port,
 		void **ret_end);
+
+/*
+ * outlet_postpone() - the same as soon as there is a vmcid, if that comes before the guest gives up. Return: -EINPROGRESS
+ * and the end; -ENOBUFS, -ENOMEM
+ */
+int outlet_postpone(struct outlet *outlet, struct stream *s, void **ret_end);
+
+/* outlet_joined() - there is a vmcid: outlet_run() goes on with who was postponed */
+void outlet_joined(struct outlet *outlet);
 
 /* outlet_asked() - vmcid's question STREAM_CONNECT, to be answered now or later; takes its descriptor. At any time */
 void outlet_asked(struct outlet *outlet, struct fab_msg *question);

@@ -7,14 +7,14 @@
  *
  * While it follows it must not act, so three things are held back: interrupts, INTx, and the registers that move
  * datagrams. Of the latter only the addresses are kept. They are needed for one thing: a register write that
- * vmci-device received and did not carry out is lost, and the guest may spin for ever on the transfer that it was to
+ * vmci-device began to carry out is lost, and the guest may spin for ever on the transfer that it was to
  * start (VMCI reference, 3.3 and 3.6). So after taking over, when the VMM has been quiet for a moment, the headers at
  * these addresses are looked at once, and a transfer that is still open is started anew. A send that the guest starts
  * at the same moment is carried out twice, which does not matter where sends are refused; and a driver starts no
  * receive while it waits for one. Everything later comes through the session.
  *
  * The guest is told of its loss then, and not before. Over the ports it may be in the middle of a burst that the dead
- * process began (reference, 3.5); it reads filler to its end, and the next byte that it reads begins another.
+ * process began (reference, 3.5); it gets the rest of it (dev_ports.carry), and hears of its loss in the next.
  *
  * What a guest sees of a device that serves like this:
  *
@@ -25,11 +25,14 @@
  */
 #include "standin.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "base/bytes.h"
@@ -44,6 +47,7 @@
  * @send, @receive: where the driver's buffers are, as it wrote it to the registers; 0: nowhere
  * @settle_at:      when the VMM has been quiet for long enough to settle; 0: settled, or following
  * @settle_by:      when to settle at the latest
+ * @owed:           a reply that is sent at @owe_at; nothing if that is 0
  */
 struct standin {
 	char name[32];
@@ -56,6 +60,9 @@ struct standin {
 	uint32_t receive;
 	uint64_t settle_at;
 	uint64_t settle_by;
+	uint8_t owed[STANDIN_REPLY_MAX];
+	size_t owed_size;
+	uint64_t owe_at;
 };
 
 static uint64_t now_ns(void)
@@ -87,6 +94,32 @@ static bool is_transfer(uint32_t reg)
 {
 	return reg == VMCI_REG_DATA_OUT || reg == VMCI_REG_DATA_IN || reg == VMCI_REG_DATA_OUT_LOW ||
 	       reg == VMCI_REG_DATA_IN_LOW;
+}
+
+static bool is_stream(const struct vus_access *access, uint32_t reg)
+{
+	return access->region <= 1 && access->offset == (access->region ? VMCI_MMIO_REGS_OFFSET : 0) + reg;
+}
+
+bool standin_stream_read(const uint8_t *msg, size_t len, struct vus_access *ret_access)
+{
+	struct vus_header header;
+
+	vus_header_parse(msg, &header);
+	return header.cmd == VUS_CMD_REGION_READ &&
+	       !vus_region_read_parse(msg + VUS_HEADER_SIZE, len - VUS_HEADER_SIZE, ret_access) &&
+	       ret_access->count == 1 && is_stream(ret_access, VMCI_REG_DATA_IN);
+}
+
+bool standin_stream_write(const uint8_t *msg, size_t len)
+{
+	struct vus_header header;
+	struct vus_access access;
+
+	vus_header_parse(msg, &header);
+	return header.cmd == VUS_CMD_REGION_WRITE &&
+	       !vus_region_write_parse(msg + VUS_HEADER_SIZE, len - VUS_HEADER_SIZE, &access) &&
+	       is_stream(&access, VMCI_REG_DATA_OUT);
 }
 
 /* Does the write shape the device? */
@@ -360,9 +393,11 @@ int standin_timeout(const struct standin *s)
 		return 0;
 	if (s->settle_at && (!deadline || s->settle_at < deadline))
 		deadline = s->settle_at;
+	if (s->owe_at && (!deadline || s->owe_at < deadline))
+		deadline = s->owe_at;
 	if (!deadline)
 		return -1;
-	/* Both are seconds away at most. */
+	/* All are seconds away at most. */
 	return deadline > now ? (int)((deadline - now) / 1000000 + 1) : 0;
 }
 
@@ -406,6 +441,18 @@ static void settle(struct standin *s)
 		start_transfer(s, VMCI_REG_DATA_OUT_LOW, s->send);
 }
 
+/* Send what is owed, when it is time. Return: 0 or a negative errno */
+static int pay(struct standin *s)
+{
+	ssize_t n;
+
+	if (now_ns() < s->owe_at)
+		return 0;
+	s->owe_at = 0;
+	n = send(vus_session_fd(s->session), s->owed, s->owed_size, MSG_NOSIGNAL | MSG_DONTWAIT);
+	return n == (ssize_t)s->owed_size ? 0 : -EIO;
+}
+
 int standin_handle(struct standin *s)
 {
 	uint64_t served = vus_session_messages(s->session);
@@ -416,6 +463,10 @@ int standin_handle(struct standin *s)
 		return r;
 	if (s->serves)
 		vus_irqs_handle(vus_session_irqs(s->session));
+	if (served != vus_session_messages(s->session))
+		s->owe_at = 0;
+	else if (s->owe_at && (r = pay(s)) < 0)
+		return r;
 	if (!s->settle_at)
 		return 0;
 	now = now_ns();
@@ -426,11 +477,27 @@ int standin_handle(struct standin *s)
 	return 0;
 }
 
-void standin_take_over(struct standin *s, int fd)
+void standin_take_over(struct standin *s, int fd, const struct standin_left *left)
 {
-	vus_session_move(s->session, fd);
+	vus_session_move(s->session, fd, left->input, left->skip);
 	s->serves = true;
-	dev_adopt(s->dev);
+	dev_adopt(s->dev, left->carry, left->sending);
 	s->settle_at = now_ns() + LIMIT_KEEPER_SETTLE_NS;
 	s->settle_by = now_ns() + LIMIT_KEEPER_UNREST_NS;
+}
+
+uint8_t standin_next_byte(struct standin *s)
+{
+	uint8_t byte;
+
+	dev_bar_read(s->dev, 0, VMCI_REG_DATA_IN, &byte, 1);
+	return byte;
+}
+
+void standin_owe(struct standin *s, const uint8_t *reply, size_t size)
+{
+	assert(size <= sizeof(s->owed));
+	memcpy(s->owed, reply, size);
+	s->owed_size = size;
+	s->owe_at = now_ns() + LIMIT_KEEPER_OWE_NS;
 }

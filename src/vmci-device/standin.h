@@ -10,7 +10,9 @@
 #ifndef VMCI_DEVICE_STANDIN_H
 #define VMCI_DEVICE_STANDIN_H
 
+#include "device/carry.h"
 #include "device/device.h"
+#include "vfio/session.h"
 
 struct standin;
 
@@ -30,6 +32,13 @@ struct standin_filter {
  * of DMA buffers when they are not known: a guest that is busy costs nothing here.
  */
 bool standin_wants(struct standin_filter *filter, const uint8_t *msg, size_t len);
+
+/*
+ * standin_stream_read(), standin_stream_write() - is the message a read of one byte of DATA_IN, a write to DATA_OUT?
+ * @msg: header and body, @len bytes
+ */
+bool standin_stream_read(const uint8_t *msg, size_t len, struct vus_access *ret_access);
+bool standin_stream_write(const uint8_t *msg, size_t len);
 
 /**
  * standin_new() - make one that follows
@@ -61,12 +70,39 @@ int standin_timeout(const struct standin *s);
 int standin_handle(struct standin *s);
 
 /**
+ * struct standin_left - what vmci-device left behind, at whatever instruction it ended
+ * @carry:   of its device
+ * @input:   of its session
+ * @skip:    bytes of the input that began to be carried out
+ * @sending: they are a write to DATA_OUT
+ */
+struct standin_left {
+	const struct dev_carry *carry;
+	const struct vus_input *input;
+	size_t skip;
+	bool sending;
+};
+
+/**
  * standin_take_over() - serve the VMM from now on
  * @fd: its connection, whose next byte begins a message; taken over
  *
  * To be called when all that it was fed with has been handled. A guest with a driver is told that its queue pairs are
  * void (QP_RESUMED: VMCI reference, 6): all its streams end. What was under way when vmci-device ended is completed.
  */
-void standin_take_over(struct standin *s, int fd);
+void standin_take_over(struct standin *s, int fd, const struct standin_left *left);
+
+/* standin_next_byte() - read a byte of DATA_IN, as the guest would. After standin_take_over() */
+uint8_t standin_next_byte(struct standin *s);
+
+/**
+ * standin_owe() - send @reply, @size bytes (STANDIN_REPLY_MAX), to the VMM if it asks nothing else for a while
+ *
+ * For a reply that vmci-device may have sent, or not: a VMM that has got it goes on at once, and one that has not says
+ * nothing. After standin_take_over().
+ */
+void standin_owe(struct standin *s, const uint8_t *reply, size_t size);
+
+#define STANDIN_REPLY_MAX 64u
 
 #endif /* VMCI_DEVICE_STANDIN_H */

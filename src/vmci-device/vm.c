@@ -235,16 +235,18 @@ static int port_open(void *ctx, struct stream *s, uint32_t local_cid, uint32_t l
 {
 	struct vm *vm = ctx;
 
-	int r = -ENOENT;
+	int r = -ENOENT, hybrid;
 
 	if (vm->stop_at)
 		return -ECONNREFUSED;
 	if (vm->config.fabric)
 		r = fabric_open(vm->config.fabric, s, local_cid, local_port, peer_port, ret_end);
 	/* A port of the fabric comes first; what is forbidden there is so for hybrid sockets, too. */
-	if (local_cid == VMCI_CID_HOST && vm->config.hybrid && (r == -ENOENT || r == -EHOSTDOWN))
-		r = hybrid_open(vm->config.hybrid, s, local_port, ret_end);
-	return r;
+	if (local_cid == VMCI_CID_HOST && vm->config.hybrid && (r == -ENOENT || r == -EHOSTDOWN)) {
+		hybrid = hybrid_open(vm->config.hybrid, s, local_port, ret_end);
+		r = hybrid && r == -EHOSTDOWN ? r : hybrid;
+	}
+	return r == -EHOSTDOWN && vm->config.fabric ? fabric_postpone(vm->config.fabric, s, ret_end) : r;
 }
 
 /* --- Operations of the session ------------------------------------------------------------ */
@@ -499,6 +501,7 @@ int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended
 	if (r)
 		goto fail;
 	dev_ports.mem = vus_dma_mem(vm->dma);
+	dev_ports.carry = keeper_carry(config->keeper);
 	if (config->fabric) {
 		dev_ports.bell_gone = port_bell_gone;
 		dev_ports.driver_gone = port_driver_gone;
@@ -520,6 +523,8 @@ int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended
 	r = vus_session_new(fd_take(&fd), &desc, vm->dma, &session_ops, vm, &vm->session);
 	if (r)
 		goto fail;
+	if (config->keeper)
+		vus_session_set_input(vm->session, keeper_input(config->keeper));
 	r = watch(vm);
 	if (r)
 		goto fail;
@@ -573,6 +578,8 @@ struct vm *vm_free(struct vm *vm)
 	sd_event_source_disable_unref(vm->irq);
 	sd_event_source_disable_unref(vm->work);
 	sd_event_source_disable_unref(vm->timer);
+	if (vm->dev)
+		dev_let_go(vm->dev);
 	/* While guest memory is still there: streams hand over what the guest wrote last. */
 	if (vm->session)
 		dev_reset(vm->dev);

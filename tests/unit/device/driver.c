@@ -3,9 +3,12 @@
 
 static void read_bytes(struct driver *d, uint8_t *to, size_t n)
 {
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		if (d->before)
+			d->before(d->ctx);
 		to[i] = inb(d->rig, VMCI_REG_DATA_IN);
-	d->bytes += n;
+		d->bytes++;
+	}
 	d->bursts++;
 }
 

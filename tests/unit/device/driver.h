@@ -8,7 +8,8 @@
 /**
  * struct driver - a driver that dispatches what it receives to a callback
  * @dispatch: gets each datagram, with its padding
- * @ctx:      for it
+ * @before:   called before each byte is read from DATA_IN, or NULL; may change @rig
+ * @ctx:      for both
  * @bytes:    bytes read from DATA_IN so far
  * @bursts:   bursts read so far
  * @receives: DMA receives so far
@@ -16,6 +17,7 @@
 struct driver {
 	struct rig *rig;
 	void (*dispatch)(void *ctx, const uint8_t *dg, size_t size);
+	void (*before)(void *ctx);
 	void *ctx;
 	size_t bytes;
 	unsigned bursts;

@@ -76,8 +76,8 @@ static unsigned drain_all(struct expected *e)
 	while (rig->irqs[0] != handled) {
 		handled = rig->irqs[0];
 		driver_drain_ports(&e->driver);
-		assert_int_equal(rig->dev->drain.pos, 0);	/* we agree that it is over */
-		assert_int_equal(rig->dev->drain.size, DRAIN_SMALL);
+		assert_int_equal(rig->dev->carry->drain.pos, 0);	/* we agree that it is over */
+		assert_int_equal(rig->dev->carry->drain.size, DRAIN_SMALL);
 		assert_true(drains++ < 1000);
 	}
 	assert_int_equal(e->out, e->in);
@@ -139,7 +139,7 @@ static void test_s3_5_fill_below_24_reads_another_burst(void **state)
 		assert_true(give(e, 4096 - fill));
 		driver_drain_ports(&e->driver);
 		assert_int_equal(e->driver.bytes, fill < 24 ? 8192 : 4096);
-		assert_int_equal(rig->dev->drain.pos, 0);
+		assert_int_equal(rig->dev->carry->drain.pos, 0);
 	}
 }
 
@@ -384,7 +384,7 @@ static void test_dma_receive_in_the_middle_of_a_burst_takes_only_what_is_queued(
 	rig->mmio = false;
 	for (int i = 1; i < 4096; i++)
 		inb(rig, VMCI_REG_DATA_IN);
-	assert_int_equal(rig->dev->drain.pos, 0);
+	assert_int_equal(rig->dev->carry->drain.pos, 0);
 	assert_int_equal(rig->dev->inbox.count, 0);
 }
 

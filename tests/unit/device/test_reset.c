@@ -48,7 +48,7 @@ static void check_empty(struct rig *rig, struct vmci_handle host_made)
 	assert_int_equal(dev_ring(rig->dev, bell), VMCI_ERROR_NOT_FOUND);
 	assert_false(rig->dev->bells.has_bitmap);
 	assert_int_equal(rig->dev->inbox.count, 0);
-	assert_int_equal(rig->dev->drain.pos, 0);
+	assert_int_equal(rig->dev->carry->drain.pos, 0);
 	assert_int_equal(rig->dev->outbox.len, 0);
 	assert_false(dev_is_active(rig->dev));
 	assert_int_equal(in32(rig, VMCI_REG_ICR), 0);

@@ -1223,7 +1223,7 @@ static void test_move_to_another_connection(void **state)
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
 	rig->client = pair[0];
-	vus_session_move(rig->session, pair[1]);
+	vus_session_move(rig->session, pair[1], NULL, 0);
 	assert_int_equal(vus_session_fd(rig->session), pair[1]);
 	assert_string_equal(vus_session_reason(rig->session), "");
 	/* No VERSION again; maps and eventfds are still there. */
@@ -1243,7 +1243,7 @@ static void test_move_with_a_reply_waiting(void **state)
 	block(rig);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
 	rig->client = pair[0];
-	vus_session_move(rig->session, pair[1]);
+	vus_session_move(rig->session, pair[1], NULL, 0);
 	close(old);
 	assert_int_equal(vus_session_events(rig->session), EPOLLIN);
 	assert_int_equal(vus_session_deadline(rig->session), 0);
@@ -1259,7 +1259,7 @@ static void test_move_does_not_mend_what_was_broken(void **state)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
 	close(rig->client);
 	rig->client = pair[0];
-	vus_session_move(rig->session, pair[1]);
+	vus_session_move(rig->session, pair[1], NULL, 0);
 	assert_int_equal(vus_session_handle(rig->session), -EPROTO);
 }
 
