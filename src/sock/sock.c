@@ -613,9 +613,12 @@ static int broker_of(int fd, uid_t *ret_uid)
 	return 0;
 }
 
+/* As fab_stream_peer(), which would call the C library. */
 int sock_peer(int fd, struct sock_peer *ret_peer)
 {
-	struct fab_address peer;
+	struct fab_address peer, self;
+	struct ucred cred = { 0 };
+	socklen_t len = sizeof(cred);
 	struct sock sock;
 	uid_t broker = 0;
 	int r = sock_look(fd, &sock);
@@ -625,13 +628,24 @@ int sock_peer(int fd, struct sock_peer *ret_peer)
 	if (!is_stream(&sock))
 		return -EOPNOTSUPP;
 	r = peer_of(fd, &peer);
-	if (r)
-		return r;
-	r = broker_of(fd, &broker);
 	if (!r)
-		r = fab_stream_peer(fd, broker, &peer);
+		r = self_of(fd, &self);
+	/* One end has the name of a port, the other one that of who connects. */
+	if (!r && (self.kind == FAB_ADDRESS_PORT) == (peer.kind == FAB_ADDRESS_PORT))
+		r = -EPERM;
+	if (!r && sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
+		r = -errno;
+	if (!r)
+		r = broker_of(fd, &broker);
 	if (r)
 		return r;
+	if (peer.kind == FAB_ADDRESS_PORT) {
+		peer.uid = cred.uid;
+		peer.gid = cred.gid;
+		peer.pid = cred.pid;
+	} else if (cred.uid != broker) {
+		return -EPERM;
+	}
 	*ret_peer = (struct sock_peer){
 		.cid = peer.context,
 		.port = peer.port,
@@ -639,7 +653,9 @@ int sock_peer(int fd, struct sock_peer *ret_peer)
 		.gid = peer.gid,
 		.pid = peer.pid,
 	};
-	snprintf(ret_peer->vm, sizeof(ret_peer->vm), "%s", peer.vm);
+	/* Both have room for the longest name. */
+	static_assert(sizeof(ret_peer->vm) == sizeof(peer.vm), "names of VMs");
+	memcpy(ret_peer->vm, peer.vm, sizeof(ret_peer->vm));
 	return 0;
 }
 

@@ -28,14 +28,9 @@ def echo_through(run, server, client, data=b"one\ntwo\n"):
     assert got == data
 
 
-def listening(run, port):
-    until(f"somebody to listen at {port}", (run.runtime / "port" / "2" / str(port)).exists)
-    time.sleep(0.1)         # from bind() to listen()
-
-
 def test_socat(run):
     server = run.start("socat", "VSOCK-LISTEN:5000,fork,reuseaddr", "EXEC:cat")
-    listening(run, 5000)
+    run.wait_port(5000)
     for cid in 2, 1:
         echo_through(run, server, ["socat", "-", f"VSOCK-CONNECT:{cid}:5000"])
     big = bytes(range(256)) * 1000
@@ -46,7 +41,7 @@ def test_socat(run):
 
 def test_socat_says_who_is_there(run):
     server = run.start("socat", "-d", "-d", "VSOCK-LISTEN:5000", "SYSTEM:echo $SOCAT_PEERADDR")
-    listening(run, 5000)
+    run.wait_port(5000)
     run.run("socat", "-d", "-d", "-u", "VSOCK-CONNECT:2:5000,bind=2:6000", "-")
     server.wait()
     assert re.search(r"accepting connection from .*cid:2 port:6000", server.text()), server.text()
@@ -54,7 +49,7 @@ def test_socat_says_who_is_there(run):
 
 def test_ncat(run):
     server = run.start("ncat", "-v", "--vsock", "-l", "-k", "5000", "--exec", "/bin/cat")
-    listening(run, 5000)
+    run.wait_port(5000)
     for _ in range(2):
         echo_through(run, server, ["ncat", "--vsock", "2", "5000"])
     assert "Connection from 2:" in server.text()
@@ -64,7 +59,7 @@ def test_ncat(run):
 
 def test_ncat_and_socat(run):
     server = run.start("socat", "VSOCK-LISTEN:5001", "EXEC:cat")
-    listening(run, 5001)
+    run.wait_port(5001)
     echo_through(run, server, ["ncat", "--vsock", "2", "5001"])
 
 
@@ -179,7 +174,7 @@ def test_no_socket_of_the_kernel_s_family_is_ever_made(run):
     """, wrap=killer)
     assert text == "alive\n"
     server = run.start("socat", "VSOCK-LISTEN:5000", "EXEC:cat", wrap=killer)
-    listening(run, 5000)
+    run.wait_port(5000)
     echo_through(run, server, ["ncat", "--vsock", "2", "5000"])
 
 

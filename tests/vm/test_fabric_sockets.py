@@ -3,7 +3,6 @@
 
 import re
 import subprocess
-import time
 
 import pytest
 from testbed import until
@@ -42,11 +41,6 @@ def talk(run, argv, data):
     return got
 
 
-def listening(run, port):
-    until(f"somebody to listen at {port}", (run.runtime / "port" / "2" / str(port)).exists)
-    time.sleep(0.2)         # from bind() to listen()
-
-
 def test_a_host_program_connects_to_a_guest(run, machine):
     machine.vm.start("exec socat VSOCK-LISTEN:5000,fork EXEC:cat")
 
@@ -60,7 +54,7 @@ def test_a_host_program_connects_to_a_guest(run, machine):
 
 def test_a_guest_connects_to_a_host_program(run, machine):
     server = run.start("socat", "-d", "-d", "VSOCK-LISTEN:5001,fork", "EXEC:cat")
-    listening(run, 5001)
+    run.wait_port(5001)
     got = machine.vm.run("echo hello | socat -t 10 - VSOCK-CONNECT:2:5001")
     assert got == "hello\n"
     assert re.search(rf"accepting connection from .*cid:{machine.cid} port:\d+", server.text()), server.text()
@@ -140,11 +134,9 @@ def test_datagrams_from_a_guest_and_back(run, machine):
 
 def test_a_program_in_a_context_of_its_own(run, machine):
     server = run.start("socat", "VSOCK-LISTEN:5003,fork", "EXEC:cat", cid=4242)
-    until("it to listen", (run.runtime / "port" / "4242" / "5003").exists)
-    time.sleep(0.2)
+    run.wait_port(5003, 4242)
     # VM and software context: as any two programs.
-    got = machine.vm.start("echo hello | socat -t 10 - VSOCK-CONNECT:4242:5003 2>&1").wait()
-    assert got == 0, server.text()
+    assert machine.vm.run("echo hello | socat -t 10 - VSOCK-CONNECT:4242:5003") == "hello\n", server.text()
 
 
 def table(text):

@@ -55,6 +55,12 @@ def sanitizer():
     return found[1] if found else None
 
 
+def is_listening(path):
+    """Whether a UNIX socket listens there (__SO_ACCEPTCON)."""
+    rows = pathlib.Path("/proc/net/unix").read_text().splitlines()[1:]
+    return any(row.split()[3] == "00010000" and row.endswith(f" {path}") for row in rows)
+
+
 class Runner:
     """Starts programs under vmci-run, in a vmcid's runtime directory."""
 
@@ -97,6 +103,11 @@ class Runner:
 
     def start_python(self, text, *arguments, **options):
         return self.start(*self.script(text), *arguments, **options)
+
+    def wait_port(self, port, cid=2):
+        """Until somebody listens there."""
+        path = self.runtime / "port" / str(cid) / str(port)
+        until(f"somebody to listen at {path}", lambda: is_listening(path))
 
     @staticmethod
     def wait_text(process, text):
