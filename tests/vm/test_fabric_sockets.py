@@ -133,6 +133,8 @@ def test_datagrams_from_a_guest_and_back(run, machine):
 
 
 def test_a_program_in_a_context_of_its_own(run, machine):
+    if machine.name == "backports":
+        pytest.skip("this kernel wants VMADDR_FLAG_TO_HOST for contexts above 2, which socat cannot set")
     server = run.start("socat", "VSOCK-LISTEN:5003,fork", "EXEC:cat", cid=4242)
     run.wait_port(5003, 4242)
     # VM and software context: as any two programs.
