@@ -27,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -204,11 +205,16 @@ static int32_t make(struct endpoints *endpoints, const struct brk_creds *creds, 
 
 /* --- Binding ------------------------------------------------------------------------------------------------------ */
 
-static const char *check(int fd)
+static const char *check(int fd, uid_t uid)
 {
 	struct sockaddr_un sun;
+	struct stat st;
 	int domain = 0, type = 0;
 	socklen_t len = sizeof(domain);
+
+	/* Whose it is, is who made it. */
+	if (fstat(fd, &st) || st.st_uid != uid)
+		return "a socket of another user";
 
 	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) || domain != AF_UNIX)
 		return "not a UNIX socket";
@@ -264,7 +270,7 @@ int32_t endpoint_bind(struct endpoints *endpoints, const struct endpoint_wish *w
 	if (brk_client_is_device(wish->client) || cid == VMCI_INVALID_ID ||
 	    (wish->handle.context != VMCI_INVALID_ID && wish->handle.context != cid))
 		return VMCI_ERROR_INVALID_ARGS;
-	odd = check(fd);
+	odd = check(fd, wish->uid);
 	if (odd) {
 		server_note(endpoints->server, LOG_LEVEL_INFO, "%s: DG_BIND: %s", wish->name, odd);
 		return VMCI_ERROR_INVALID_ARGS;

@@ -195,7 +195,7 @@ def test_the_helper_that_kills_does(run):
 
 # --- vmcid killed ----------------------------------------------------------------------------------------------------
 
-def test_streams_and_listeners_outlive_vmcid(vmcid, run):
+def test_streams_and_listeners_outlive_vmcid(vmcid, host, run):
     process = run.start_python("""
         server = listener(5000)
         one = client(5000)
@@ -239,7 +239,7 @@ def test_streams_and_listeners_outlive_vmcid(vmcid, run):
     assert process.wait() == 0, process.text()
 
 
-def test_killed_again_and_again(vmcid, run):
+def test_killed_again_and_again(vmcid, host, run):
     """Whatever the moment: a connect either fails in a way that it may, or there is a stream."""
     process = run.start_python("""
         server = listener(5000, backlog=100)
