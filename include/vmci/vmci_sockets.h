@@ -107,12 +107,19 @@ struct uuid_2_cid {
 	char u_string[128];
 };
 
+/* Programs in strict C have no O_CLOEXEC. */
+#ifdef O_CLOEXEC
+#define VMCI_SOCKETS_O_CLOEXEC O_CLOEXEC
+#else
+#define VMCI_SOCKETS_O_CLOEXEC 0
+#endif
+
 #define VMCI_SOCKETS_INLINE static inline __attribute__((unused))
 
 /* A question to the device. 0, or -1 and errno */
 VMCI_SOCKETS_INLINE int VMCISock_Ask_(unsigned long request, void *arg)
 {
-	int fd = open(VMCI_SOCKETS_DEVICE, O_RDONLY | O_CLOEXEC);
+	int fd = open(VMCI_SOCKETS_DEVICE, O_RDONLY | VMCI_SOCKETS_O_CLOEXEC);
 	int r;
 
 	if (fd < 0)
@@ -216,11 +223,11 @@ VMCI_API ssize_t vmci_readv(int fd, const struct iovec *iov, int n);
 VMCI_API int vmci_ioctl(int fd, unsigned long request, ...);
 
 /**
- * struct vmci_peer - who is at the other end of a stream
+ * struct vmci_peer_id - who is at the other end of a stream
  * @uid, @gid, @pid: of a program: of who connected, or called listen(2), as vmcid and the kernel saw it; of a VM: vmcid's
  * @vm: name of the VM as it is configured; "" if it is a program, or a VM that was connected to
  */
-struct vmci_peer {
+struct vmci_peer_id {
 	uint32_t cid;
 	uint32_t port;
 	uid_t uid;
@@ -235,7 +242,7 @@ struct vmci_peer {
  * The kernel is asked, not the peer, and not vmcid. Return: 0, or -1 and errno: ENOTCONN; ENOTSOCK: not one of ours; EOPNOTSUPP: a
  * datagram socket; EPERM: connected, but not by vmcid
  */
-VMCI_API int vmci_peer(int fd, struct vmci_peer *ret_peer);
+VMCI_API int vmci_peer(int fd, struct vmci_peer_id *ret_peer);
 
 #ifdef __cplusplus
 }

@@ -8,14 +8,14 @@
 
 #include "sock/calls.h"
 
-int vmci_peer(int fd, struct vmci_peer *ret_peer)
+int vmci_peer(int fd, struct vmci_peer_id *ret_peer)
 {
 	struct sock_peer peer;
 	int r = sock_peer(fd, &peer);
 
 	if (r)
 		return (int)result(r == -ENOENT ? -ENOTSOCK : r);
-	*ret_peer = (struct vmci_peer){
+	*ret_peer = (struct vmci_peer_id){
 		.cid = peer.cid,
 		.port = peer.port,
 		.uid = peer.uid,
