@@ -4,6 +4,7 @@
 import functools
 import os
 import pathlib
+import shutil
 import subprocess
 
 from .guest import Agent
@@ -35,17 +36,29 @@ def kernel_files(kernel, probe=False, files=()):
     return directory / "vmlinuz", initramfs
 
 
+def joined(path, archives):
+    """Archives that a kernel unpacks one behind the other, in one file."""
+    with open(path, "wb") as out:
+        for archive in archives:
+            with open(archive, "rb") as part:
+                shutil.copyfileobj(part, out)
+    return path
+
+
 class VM(Qemu):
     """Boots at once; ready() waits until the guest takes commands.
 
     With shell=True the guest's console is a shell on our own terminal; with probe=True the guest
-    has /dev/vmci_probe and the command of that name; files are to be found in its /lib.
+    has /dev/vmci_probe and the command of that name; files are to be found in its /lib, and
+    what further archives hold where they say.
     """
 
     def __init__(self, directory, kernel, socket=None, *options, memory=768, cpus=1,
-                 share=True, shell=False, probe=False, files=(), **properties):
+                 share=True, shell=False, probe=False, files=(), archives=(), **properties):
         directory = pathlib.Path(directory)
         vmlinuz, initramfs = kernel_files(kernel, probe, tuple(files))
+        if archives:
+            initramfs = joined(directory / "initramfs", (initramfs, *archives))
         self.probe = probe
         self.console = directory / "console.log"
         device = ["-device", vmci_device_option(socket, **properties)] if socket else []
