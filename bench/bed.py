@@ -11,7 +11,6 @@ import time
 from testbed import VM, Device, Listener, TestbedError
 from testbed.process import ROOT, Workdir
 from testbed.qemu import connect_unix
-from testbed.vm import kernel_files
 
 LIMIT = 60          # seconds that a measurement may take in all; only failures do
 BURST = 200         # connections from the host in one measurement
@@ -159,16 +158,19 @@ def free_port():
 
 
 def build_tools(output):
-    """Builds stream-bench for both ends; returns the host's and an initramfs to append."""
-    source = ROOT / "bench/stream-bench.c"
-    compiler = [*os.environ.get("CC", "gcc").split(), "-O2", "-Wall", "-Wextra", source, "-o"]
-    guest = output / "guest"
+    """Builds stream-bench and dgram-bench for both ends; returns the host's stream-bench, which has
+    the other beside it, and an archive for the guest."""
+    guest, archive = output / "guest", output / "guest.cpio"
     (guest / "bin").mkdir(parents=True, exist_ok=True)
-    subprocess.run([*compiler, output / "stream-bench"], check=True)
-    subprocess.run([*compiler, guest / "bin/stream-bench", "-static", "-DGUEST"], check=True)
-    archive = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], cwd=guest, check=True,
-                             input=b"bin\nbin/stream-bench\n", stdout=subprocess.PIPE)
-    return output / "stream-bench", archive.stdout
+    for name in "stream-bench", "dgram-bench":
+        compiler = [*os.environ.get("CC", "gcc").split(), "-O2", "-Wall", "-Wextra",
+                    ROOT / f"bench/{name}.c", "-o"]
+        subprocess.run([*compiler, output / name], check=True)
+        subprocess.run([*compiler, guest / "bin" / name, "-static", "-DGUEST"], check=True)
+    with open(archive, "wb") as out:
+        subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], cwd=guest, check=True,
+                       input=b"bin\nbin/stream-bench\nbin/dgram-bench\n", stdout=out)
+    return output / "stream-bench", archive
 
 
 class Bed:
@@ -200,10 +202,7 @@ class Bed:
         self.close()
 
     def _start(self):
-        self.program, extra = build_tools(self.output)
-        initramfs = self.path / "initramfs"
-        # The kernel unpacks one archive after the other.
-        initramfs.write_bytes(kernel_files(self.kernel)[1].read_bytes() + extra)
+        self.program, archive = build_tools(self.output)
         self.forwarded = free_port()
         if self.pin:    # us, and with us all children
             os.sched_setaffinity(0, CPUS[:-1])
@@ -212,12 +211,12 @@ class Bed:
             self.device = Device(self.path, "--log", "info", *self.device_args)
         self.vm = VM(
             self.path, self.kernel, self.device and self.device.socket,
-            "-initrd", initramfs, "-name", "bench,debug-threads=on",
+            "-name", "bench,debug-threads=on",
             "-chardev", f"socket,id=serial,path={self.path}/serial.sock,server=on,wait=off",
             "-device", "virtio-serial-pci,id=serial0",
             "-device", "virtserialport,bus=serial0.0,chardev=serial,name=bench",
             "-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{self.forwarded}-:4000",
-            "-device", "virtio-net-pci,netdev=net0,romfile=", **self.properties).ready()
+            "-device", "virtio-net-pci,netdev=net0,romfile=", archives=(archive,), **self.properties).ready()
         for thread, name in cpu_seconds(self.vm.pid):
             if self.pin and name.startswith("CPU "):
                 os.sched_setaffinity(thread, CPUS[-1:])

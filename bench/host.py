@@ -30,11 +30,15 @@ class HostSample:
         """Bytes, or messages, per second."""
         return self.host[what] * 1e9 / self.host["ns"]
 
-    def describe(self, key):
-        if key[1] in ("spin", "sleep"):
-            figure = f"{self.host['median'] / 1e3:.4g} us, p99 {self.host['p99'] / 1e3:.4g} us"
-        else:
-            figure = f"{self.rate() / 1e6:.4g} MB/s, {self.rate('count'):.4g}/s"
+    def describe(self):
+        figures = []
+        if "median" in self.host:
+            figures.append(f"{self.host['median'] / 1e3:.4g} us, p99 {self.host['p99'] / 1e3:.4g} us")
+        elif "bytes" in self.host:
+            figures.append(f"{self.rate() / 1e6:.4g} MB/s")
+        if "count" in self.host:
+            figures.append(f"{self.rate('count'):.4g}/s")
+        figure = ", ".join(figures)
         return (f"{figure} in {self.seconds:.2f} s; CPU % of the end that counts: "
                 f"{100 * self.host['user'] / self.wall:.0f} user "
                 f"{100 * self.host['sys'] / self.wall:.0f} sys, others "

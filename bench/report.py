@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The table, and the plot."""
 
-from rows import ALL, HOST
+from rows import COLUMNS
 
 COLOURS = {"vmci": "#1b6ca8", "virtio-serial": "#e08e36", "tcp": "#8a8a8a", "bare": "#4f9d69",
-           "unix": "#b3554d", "zmq": "#8e6bb0", "nng": "#c9a227"}
+           "unix": "#b3554d", "zmq": "#8e6bb0", "nng": "#c9a227",
+           "udp": "#5f5f5f"}
 
 
 def short(figure):
@@ -23,7 +24,7 @@ def spread(result):
 
 def ways_of(result):
     """The columns of a row's table."""
-    return HOST if result.row.section == "host" else ALL
+    return COLUMNS[result.row.section]
 
 
 def line_of(result):
@@ -51,7 +52,7 @@ def grid(results):
 def table(results):
     """The rows as text, and below it what the notes say."""
     text = []
-    for ways in ALL, HOST:
+    for ways in dict.fromkeys(COLUMNS.values()):
         some = [result for result in results if ways_of(result) == ways]
         text += grid(some) if some else []
     notes = {}
@@ -97,6 +98,8 @@ def panel_of(row):
     """Figures of one unit and magnitude go together."""
     if row.section == "host":
         return row.name
+    if row.section in ("fabric", "shim"):
+        return row.name if row.unit != "MB/s" else f"{row.name.split()[0]} throughput"
     if row.unit in ("ms", "us"):
         return "connect" if row.unit == "ms" else "round trip"
     name = row.name.split()[0]
@@ -111,7 +114,7 @@ def plot(results, path, title):
 
     panels = {}
     for result in results:
-        if result.row.section in ("mmio", "host") and "vmci" in result.medians:
+        if result.row.section != "ports" and "vmci" in result.medians:
             panels.setdefault(panel_of(result.row), []).append(result)
     if not panels:
         return

@@ -6,7 +6,9 @@ import statistics
 import typing
 
 from bed import BURST
+from fabric import WAYS as FABRIC
 from host import WAYS as HOST
+from shim import WAYS as SHIM
 
 # What the throw-away model of the device did, before there was this one.
 MODEL_CONNECT_MS = 7
@@ -18,6 +20,10 @@ MODEL_PORTS_MB = 0.3
 ALL = ("vmci", "virtio-serial", "tcp")
 WITH_CONNECTIONS = ("vmci", "tcp")
 OURS = ("vmci",)
+BETWEEN_GUESTS = ("vmci", "tcp")
+
+# Who has a column in the table of a section; sections with the same columns share one.
+COLUMNS = {"mmio": ALL, "ports": ALL, "fabric": FABRIC, "shim": SHIM, "host": HOST}
 
 SENT = "sender sends without pause; bytes until the far end has them, by the host's clock"
 
@@ -141,6 +147,28 @@ def qpair(label, size, **factors):
                section="host")
 
 
+VMS = ("from one guest to another, both with one vCPU, by the clock of the one that counts; tcp: over virtio-net, a "
+       "socket netdev of QEMU between the two")
+UNDER_SHIM = ("two processes, each on a CPU of its own: a program with AF_VSOCK sockets, under vmci-run; the same with "
+              "AF_UNIX, with TCP over loopback; ratio is to unix, of measurements side by side")
+
+
+def between_guests(label):
+    return Row(f"vms: throughput {label}", "MB/s", True, "stream", SIZES[label], megabytes, BETWEEN_GUESTS,
+               goal=beat_peers(), note=fixed(VMS), section="fabric")
+
+
+def datagrams(kind, label):
+    return Row(f"datagrams {label} 64B", "1/s", True, kind, 64, messages, ("vmci", "udp"), section="fabric",
+               note=fixed("that came; who sends does not wait for anybody, and tries again where it is told that a queue "
+                          "is full. vmci: AF_VSOCK, at the host under vmci-run; udp: QEMU's user network"))
+
+
+def under_shim(label, **factors):
+    return Row(f"shim: throughput {label}", "MB/s", True, "stream", SIZES[label], megabytes, SHIM,
+               goal=against(True, **factors) if factors else None, note=fixed(UNDER_SHIM), section="shim")
+
+
 ROWS = [
     *(throughput(kind, label) for kind in DIRECTIONS for label in SIZES),
     Row("throughput echo 64K", "MB/s", True, "echo", 65536, megabytes,
@@ -173,6 +201,20 @@ ROWS = [
         note=lambda samples: f"{p99_of('guest')(samples)}; {PORTS}"),
     Row("ports: connect guest->host", "ms", False, "knock", 1, connect_ms, OURS,
         note=p99_of("guest"), section="ports"),
+    *(between_guests(label) for label in SIZES),
+    Row("vms: round trip 64B", "us", False, "ask", 64, host_median_us, BETWEEN_GUESTS, section="fabric",
+        note=lambda samples: f"{p99_of('host')(samples)}; {VMS}"),
+    Row("vms: connections", "1/s", True, "knock", 1, messages, BETWEEN_GUESTS, section="fabric",
+        note=fixed(f"one after the other: connect, a byte each way, close; in bursts of at most {BURST}")),
+    datagrams("dgram up", "guest->host"),
+    datagrams("dgram down", "host->guest"),
+    under_shim("64B"),
+    under_shim("4K"),
+    under_shim("64K", unix=0.95),
+    Row("shim: round trip 64B", "us", False, "ask", 64, host_median_us, SHIM, section="shim",
+        note=lambda samples: f"{p99_of('host')(samples)}; {UNDER_SHIM}"),
+    Row("shim: connections", "1/s", True, "knock", 1, messages, SHIM, goal=against(True, unix=0.5), section="shim",
+        note=fixed("one after the other: socket, connect, a byte each way, close; and accept at the other end")),
     qpair("64B", 64, bare=0.5),
     qpair("1K", 1024),
     qpair("64K", 65536, bare=0.8, unix=5),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * One end of a measurement over a byte stream, whatever carries it. The same program
- * runs at both ends: built with -DGUEST (and static) in the guest, without on the host.
+ * runs at both ends: built with -DGUEST (and static) in a guest, without on the host.
  *
  *	stream-bench VERB ENDPOINT MILLISECONDS SIZE [MOST]
  *
@@ -12,8 +12,8 @@
  *	ping - pong	round trips of SIZE bytes
  *	knock - answer	connections, one after the other, a byte each way on each
  *
- * On a stream the guest says 'r' when it is ready and the host answers 'g', so waiting
- * for the other to start is no part of a measurement. All payload is zero. A byte 'd' is the
+ * On a stream the end that connects says 'r' when it is ready and the other answers 'g', so
+ * waiting for the other to start is no part of a measurement. A listener says "listening". All payload is zero. A byte 'd' is the
  * last that a sender sends, and it goes on when the other end has said that it got it:
  * so nothing is lost by closing, and nothing left over in a channel without connections.
  *
@@ -96,30 +96,43 @@ static int open_tcp(const char *address, const char *port, int listening)
 	return connect_or_listen(AF_INET, &sin, sizeof(sin), listening);
 }
 
-/* AF_VSOCK exists in the guest only: on the host it would be another hypervisor's. */
+/*
+ * In a guest, or under vmci-run: on the host the kernel's AF_VSOCK would be another hypervisor's.
+ * Newer guests want to be told that contexts above the host's are reached by way of it.
+ */
 static int open_vsock(const char *cid, const char *port, int listening)
 {
 	struct sockaddr_vm vm = { .svm_family = AF_VSOCK,
 		.svm_cid = cid ? (unsigned)atoi(cid) : VMADDR_CID_ANY,
 		.svm_port = (unsigned)atoi(port) };
+	const char *preloaded = getenv("LD_PRELOAD");
 
-	if (!IN_GUEST)
-		errx(2, "AF_VSOCK is for the guest");
+	if (!IN_GUEST && (!preloaded || !strstr(preloaded, "libvmci-preload")))
+		errx(2, "AF_VSOCK is for guests, and for programs under vmci-run");
+	if (IN_GUEST && cid && vm.svm_cid > VMADDR_CID_HOST)
+		vm.svm_flags = VMADDR_FLAG_TO_HOST;
 	return connect_or_listen(AF_VSOCK, &vm, sizeof(vm), listening);
+}
+
+static int open_unix(const char *path, int listening)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+
+	if (strlen(path) >= sizeof(un.sun_path))
+		errx(2, "too long: %s", path);
+	strcpy(un.sun_path, path);
+	if (listening)
+		unlink(path);
+	return connect_or_listen(AF_UNIX, &un, sizeof(un), listening);
 }
 
 /* The Firecracker convention, at the host. */
 static int open_hybrid(const char *path, const char *port)
 {
-	struct sockaddr_un un = { .sun_family = AF_UNIX };
 	size_t have = 0;
 	char line[64];
-	int fd;
+	int fd = open_unix(path, 0);
 
-	if (strlen(path) >= sizeof(un.sun_path))
-		errx(2, "too long: %s", path);
-	strcpy(un.sun_path, path);
-	fd = connect_or_listen(AF_UNIX, &un, sizeof(un), 0);
 	if (dprintf(fd, "CONNECT %s\n", port) < 0)
 		err(1, "CONNECT");
 	do {
@@ -163,7 +176,7 @@ static int open_port(const char *name)
 
 /*
  * fd:N port:NAME tcp:ADDRESS:PORT tcp-listen:PORT vsock:CID:PORT vsock-listen:PORT
- * hybrid:PATH:PORT
+ * unix:PATH unix-listen:PATH hybrid:PATH:PORT
  */
 static int open_endpoint(const char *text)
 {
@@ -181,6 +194,10 @@ static int open_endpoint(const char *text)
 		return open_tcp(NULL, first, 1);
 	if (first && !strcmp(kind, "vsock-listen"))
 		return open_vsock(NULL, first, 1);
+	if (first && !strcmp(kind, "unix"))
+		return open_unix(first, 0);
+	if (first && !strcmp(kind, "unix-listen"))
+		return open_unix(first, 1);
 	if (second && !strcmp(kind, "tcp"))
 		return open_tcp(first, second, 0);
 	if (second && !strcmp(kind, "vsock"))
@@ -239,17 +256,33 @@ static void hear(int fd, char byte)
 		errx(1, "got '%c' where '%c' is due", got, byte);
 }
 
+static int accept_one(int listener)
+{
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd < 0)
+		err(1, "accept");
+	return fd;
+}
+
+/* The end that connects asks; who listens, or was given a connection that was accepted, answers. */
 static int begin(const char *endpoint)
 {
-	int fd = open_endpoint(endpoint);
+	int fd = open_endpoint(endpoint), listener;
 
-	if (IN_GUEST) {
+	if (strncmp(endpoint, "fd:", 3) && !strstr(endpoint, "-listen:")) {
 		say(fd, 'r');
 		hear(fd, 'g');
-	} else {
-		hear(fd, 'r');
-		say(fd, 'g');
+		return fd;
 	}
+	if (strncmp(endpoint, "fd:", 3)) {
+		puts("listening");
+		listener = fd;
+		fd = accept_one(listener);
+		close(listener);
+	}
+	hear(fd, 'r');
+	say(fd, 'g');
 	return fd;
 }
 
@@ -474,13 +507,11 @@ static void do_answer(struct task *t)
 	size_t count = 0;
 	char byte = 0;
 
-	if (IN_GUEST)
+	if (strncmp(t->endpoint, "fd:", 3))
 		puts("listening");
 	while (byte != 'd') {
-		int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+		int fd = accept_one(listener);
 
-		if (fd < 0)
-			err(1, "accept");
 		last = now();
 		if (!count++)
 			start = last;

@@ -38,7 +38,7 @@ class Programs:
 
     def command(self, program):
         """ssh, scp or sftp, by way of vmci-run and socat."""
-        return self.keys.command(program, *self.runner.command("socat", "-", "VSOCK-CONNECT:%h:22"))
+        return self.keys.command(program, *self.runner.command("socat", "-", "VSOCK-CONNECT:%n:22"))
 
     def ssh(self, command, *options):
         """A command of the guest; what it said."""
@@ -96,6 +96,14 @@ def test_ssh(bed, sshd):
     assert hashlib.sha256(rest).hexdigest() == back
 
 
+def test_names_of_hosts(bed, sshd):
+    """A number is an address to ssh, which %h then is; not where there are no IPv4 addresses."""
+    argv = [str(arg).replace("%n", "%h") for arg in bed.command("ssh")]
+    with pytest.raises(TestbedError, match="garbage in cid"):
+        run([*argv, f"root@{bed.server.cid}", "true"])
+    assert run([*argv, "-6", f"root@{bed.server.cid}", "echo fine"]) == b"fine\n"
+
+
 def test_a_terminal(bed, sshd):
     assert re.search(rb"/dev/pts/\d+", bed.ssh("tty", "-tt"))
 
@@ -132,7 +140,7 @@ def test_ssh_between_guests(bed, sshd):
     for name, mode in (bed.keys.key, "600"), (bed.keys.known, "644"):
         write(bed.neighbour.vm, f"/root/.ssh/{name.name}", name.read_text(), mode)
     text = debian(bed.neighbour.vm, "ssh -i /root/.ssh/key -o BatchMode=yes -o StrictHostKeyChecking=yes"
-                  f" -o ProxyCommand='socat - VSOCK-CONNECT:%h:22' root@{bed.server.cid}"
+                  f" -o ProxyCommand='socat - VSOCK-CONNECT:%n:22' root@{bed.server.cid}"
                   " 'cat /etc/ssh/ssh_host_ed25519_key.pub'").check(120)
     assert text.split()[-2] in bed.keys.known.read_text()
     # The log of the guest's sshd names the key.

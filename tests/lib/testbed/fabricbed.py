@@ -74,6 +74,7 @@ class Machine:
     def __init__(self, bed, name, kernel, cid, keys, **vm_options):
         self.bed, self.name, self.kernel, self.cid = bed, name, kernel, cid
         # Several VMs on few CPUs: QEMU's 5 seconds without a turn for the device have been seen.
+        self.qemu_options = vm_options.pop("options", ())
         self.vm_options = {"memory": 512, "probe": True, "x-msg-timeout": 30000, **vm_options}
         self.directory = bed.work.path / name
         self.directory.mkdir()
@@ -88,7 +89,7 @@ class Machine:
         """Starts QEMU; finds out which process is the device."""
         until(f"vmcid to listen for {self.name}", lambda: is_listening(self.socket))
         before = children(self.bed.broker.pid)
-        self.vm = VM(self.directory, self.kernel, self.socket, **self.vm_options)
+        self.vm = VM(self.directory, self.kernel, self.socket, *self.qemu_options, **self.vm_options)
 
         def device():
             new = children(self.bed.broker.pid) - before

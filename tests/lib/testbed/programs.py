@@ -2,6 +2,7 @@
 """Other people's programs: a Debian root in the guest (scripts/fetch-programs), and ssh to its sshd over vsock."""
 
 import functools
+import ipaddress
 import shlex
 import subprocess
 
@@ -49,6 +50,12 @@ def debian(vm, command):
     return vm.start(f"exec chroot {ROOT} {command}")
 
 
+def as_address(cid):
+    """What ssh makes of a number in the place of a host: an IPv4 address. %h of its commands is that, %n is as it was
+    given; with -6 it lets numbers alone."""
+    return str(ipaddress.IPv4Address(cid))
+
+
 class Ssh:
     """A key, the keys of hosts that are known, and a configuration with both; prepare() makes a guest's sshd ready."""
 
@@ -70,7 +77,7 @@ class Ssh:
         debian(vm, "ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key").check()
         kind, key, *_ = vm.run(f"cat {ROOT}/etc/ssh/ssh_host_ed25519_key.pub").split()
         with open(self.known, "a") as known:
-            known.write(f"{cid} {kind} {key}\n")
+            known.write(f"{as_address(cid)},{cid} {kind} {key}\n")
 
     @staticmethod
     def serve(vm, how="socket"):
@@ -78,7 +85,7 @@ class Ssh:
         return debian(vm, SSHD[how]).expect("listening on")
 
     def command(self, program, *proxy):
-        """ssh, scp or sftp; @proxy is the command line that reaches %h."""
+        """ssh, scp or sftp; @proxy is the command line that reaches %n."""
         return [program, "-F", self.config, "-o", f"ProxyCommand={shlex.join(map(str, proxy))}"]
 
 
