@@ -25,7 +25,7 @@
  *	 16     8  bytes of the ring that the program reads
  *	 24     8  of the one that it writes
  *	 32     4  runs
- *	4096  16*  runs: file (0 or 1), pages, offset in the file (8 bytes)
+ *	4096  16*  runs, LIMIT_DIRECT_RUNS at most: file (0 or 1), pages, offset in the file (8 bytes)
  *
  * Pages have 4096 bytes, whatever the guest's have. In the order of the runs they are: the header page of the ring that
  * the program reads, this ring; the header page of the ring that it writes, that ring.
@@ -46,9 +46,6 @@
 
 /* Files of guest memory: what a message holds beside the sheet is bounded, and VMs have one, or one for each node. */
 #define DIRECT_FILES_MAX 2u
-
-/* One mapping each, twice where the ring is mapped twice: a pair may have an eighth of the 65530 of a process. */
-#define DIRECT_RUNS_MAX 4096u
 
 /* A run of pages, in the order of the queue, that are one behind the other in a file. */
 struct direct_run {

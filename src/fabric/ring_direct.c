@@ -47,7 +47,7 @@
  *
  * Mappings. A guest's pages lie where its allocator put them, in the worst case each needs a mapping of its own, and
  * where the ring is mapped twice, two. The kernel gives a process 65530 (vm.max_map_count), and malloc(3) and others
- * need some. So there is a bound for a pair (DIRECT_RUNS_MAX) and one for the process.
+ * need some. So there is a bound for a pair and one for the process (limits.h).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -61,12 +61,10 @@
 
 #include "base/checked.h"
 #include "fabric/direct.h"
+#include "proto/limits.h"
 #include "ring_priv.h"
 
 _Static_assert(DIRECT_PAGE == RING_PAGE, "the same pages");
-
-/* A quarter of what a process has. */
-#define MAPPINGS_MAX 16384u
 
 static _Atomic unsigned all_mappings;
 
@@ -159,7 +157,7 @@ void ring_direct_lost(struct ring *ring, int32_t code)
 
 /* --- The sheet ---------------------------------------------------------------------------------------------------- */
 
-/* is_file() - is it memory that is there when it is touched? Return: its size, or -1 */
+/* size_of_file() - is it memory that is there when it is touched? Return: its size, or -1 */
 static int64_t size_of_file(int fd)
 {
 	int seals = fcntl(fd, F_GET_SEALS);
@@ -219,7 +217,7 @@ static int32_t read_sheet(const struct ring *ring, const int *fds, unsigned n, s
 	struct stat st;
 
 	if (fstat(fds[0], &st) || st.st_size < (off_t)DIRECT_PAGE ||
-	    st.st_size > (off_t)(DIRECT_PAGE + DIRECT_RUNS_MAX * DIRECT_RUN) ||
+	    st.st_size > (off_t)(DIRECT_PAGE + LIMIT_DIRECT_RUNS * DIRECT_RUN) ||
 	    ring_check_memory(fds[0], (uint64_t)st.st_size) || !read_all(fds[0], head, sizeof(head), 0) ||
 	    get_le32(head) != DIRECT_MAGIC || get_le32(head + DIRECT_FILES) != lent.n_files)
 		return 1;
@@ -227,7 +225,7 @@ static int32_t read_sheet(const struct ring *ring, const int *fds, unsigned n, s
 		return (int32_t)get_le32(head + DIRECT_CODE) < 0 ? (int32_t)get_le32(head + DIRECT_CODE) : 1;
 	lent.n_runs = get_le32(head + DIRECT_RUNS);
 	if (!lent.n_files || get_le64(head + DIRECT_IN) != ring->in.size || get_le64(head + DIRECT_OUT) != ring->out.size ||
-	    lent.n_runs > DIRECT_RUNS_MAX || st.st_size != (off_t)(DIRECT_PAGE + lent.n_runs * DIRECT_RUN))
+	    lent.n_runs > LIMIT_DIRECT_RUNS || st.st_size != (off_t)(DIRECT_PAGE + lent.n_runs * DIRECT_RUN))
 		return 1;
 	runs = malloc(lent.n_runs * (size_t)DIRECT_RUN + 1);
 	lent.runs = calloc(lent.n_runs + 1, sizeof(*lent.runs));
@@ -288,7 +286,7 @@ static bool map_all(struct ring *ring, const struct lent *lent, int sheet)
 	void *page;
 
 	direct->mappings = 2 * lent->n_runs + 4;
-	if (atomic_fetch_add(&all_mappings, direct->mappings) > MAPPINGS_MAX - direct->mappings)
+	if (atomic_fetch_add(&all_mappings, direct->mappings) > LIMIT_DIRECT_MAPPINGS - direct->mappings)
 		return false;
 	page = mmap(NULL, DIRECT_PAGE, PROT_READ, MAP_SHARED, sheet, 0);
 	if (page == MAP_FAILED)

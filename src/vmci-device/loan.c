@@ -29,6 +29,7 @@
 #include "base/fd.h"
 #include "fabric/direct.h"
 #include "fabric/ring.h"
+#include "proto/limits.h"
 
 _Static_assert(DIRECT_FILES_MAX == VUS_PLACES_FILES, "what is found can be said");
 
@@ -75,7 +76,7 @@ static int add_ring(const struct qp *qp, size_t hdr, uint64_t size, loan_places_
 /* Return: 0, and @ret_found->runs to be freed; a negative errno */
 static int find(const struct qp *qp, loan_places_fn places, void *ctx, struct found *ret_found)
 {
-	struct vus_places at = { .max = DIRECT_RUNS_MAX };
+	struct vus_places at = { .max = LIMIT_DIRECT_RUNS };
 	struct found found = { 0 };
 	int r = -ENOMEM;
 
