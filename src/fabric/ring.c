@@ -512,7 +512,7 @@ int64_t ring_peek(struct ring *ring, void *buf, size_t n)
 	if (first < len)
 		memcpy((uint8_t *)buf + first, way->data, len - first);
 	if (ring->direct) {
-		atomic_thread_fence(memory_order_acquire);
+		ring_read_barrier();
 		if (!ring_is_good(ring, phase))
 			return 0;
 	}

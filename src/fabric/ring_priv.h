@@ -69,6 +69,18 @@ static inline bool ring_is_good(const struct ring *ring, enum ring_phase before)
 	return phase == RING_PAGES_AWAITED || (phase == RING_PAGES_ENDED && before == phase);
 }
 
+/* ring_read_barrier() - all reads before it are done before those after it; no fence of C, which thread sanitizers do not know */
+static inline void ring_read_barrier(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__asm__ volatile("" ::: "memory");
+#elif defined(__aarch64__)
+	__asm__ volatile("dmb ishld" ::: "memory");
+#else
+	__sync_synchronize();
+#endif
+}
+
 /* ring_pages_of() - @bytes rounded up to whole pages; bounded by the caller */
 static inline uint64_t ring_pages_of(uint64_t bytes)
 {
