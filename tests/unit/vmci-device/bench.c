@@ -2,6 +2,7 @@
 #include "bench.h"
 
 #include <dirent.h>
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -499,6 +500,17 @@ int32_t guest_alloc_pages(struct bench *b, struct pair *p, const uint32_t *ppn, 
 	return send_dg(b->rig, buf, hc_qp_alloc_build(buf, &alloc));
 }
 
+/* A guest's indices are words to it: others may look at any moment. */
+static uint64_t load_index(const uint8_t *at)
+{
+	return le64toh(__atomic_load_n((const uint64_t *)(const void *)at, __ATOMIC_ACQUIRE));
+}
+
+static void store_index(uint8_t *at, uint64_t index)
+{
+	__atomic_store_n((uint64_t *)(void *)at, htole64(index), __ATOMIC_RELEASE);
+}
+
 /* The byte at @at of the ring whose first data page is the @first of the list. */
 static uint8_t *data_at(const struct pair *p, unsigned first, uint64_t at)
 {
@@ -507,7 +519,7 @@ static uint8_t *data_at(const struct pair *p, unsigned first, uint64_t at)
 
 size_t guest_write(struct pair *p, const void *buf, size_t n)
 {
-	uint64_t head = get_le64(p->in + VMCI_QUEUE_HEAD_OFFSET), room;
+	uint64_t head = load_index(p->in + VMCI_QUEUE_HEAD_OFFSET), room;
 
 	assert_true(head < p->produce);
 	room = p->tail >= head ? p->produce - (p->tail - head) - 1 : head - p->tail - 1;
@@ -516,13 +528,13 @@ size_t guest_write(struct pair *p, const void *buf, size_t n)
 		*data_at(p, 1, p->tail) = ((const uint8_t *)buf)[i];
 		p->tail = (p->tail + 1) % p->produce;
 	}
-	put_le64(p->out + VMCI_QUEUE_TAIL_OFFSET, p->tail);
+	store_index(p->out + VMCI_QUEUE_TAIL_OFFSET, p->tail);
 	return n;
 }
 
 size_t guest_read(struct pair *p, void *buf, size_t n)
 {
-	uint64_t tail = get_le64(p->in + VMCI_QUEUE_TAIL_OFFSET), ready;
+	uint64_t tail = load_index(p->in + VMCI_QUEUE_TAIL_OFFSET), ready;
 
 	assert_true(tail < p->consume);
 	ready = tail >= p->head ? tail - p->head : p->consume - (p->head - tail);
@@ -531,7 +543,7 @@ size_t guest_read(struct pair *p, void *buf, size_t n)
 		((uint8_t *)buf)[i] = *data_at(p, (unsigned)qp_page_count(p->produce, 0, 12), p->head);
 		p->head = (p->head + 1) % p->consume;
 	}
-	put_le64(p->out + VMCI_QUEUE_HEAD_OFFSET, p->head);
+	store_index(p->out + VMCI_QUEUE_HEAD_OFFSET, p->head);
 	return n;
 }
 
