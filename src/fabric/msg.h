@@ -40,11 +40,11 @@
  *	BELL_DESTROY	handle
  *	BELL_OPEN	handle						{eventfd}
  *	QP_CREATE	handle wish, other.context peer, flags (also	status: 4, handle, token
- *			TRUSTED),
+ *			TRUSTED, DIRECT),
  *			size0 produce, size1 consume, token
  *			{memory, attacher's life}
- *	QP_ATTACH	handle, other.context peer, flags (TRUSTED),	status: 5, other.context creator, token
- *			size0 produce, size1 consume			{memory, life}
+ *	QP_ATTACH	handle, other.context peer, flags (TRUSTED,	status: 5, other.context creator, flags
+ *			DIRECT), size0 produce, size1 consume		(DIRECT), token {memory, life}
  *	QP_HOLD		handle, other.context peer, flags (TRUSTED),	(after a restart: I hold an end of this attached
  *			token, size0, size1				pair)
  *	QP_DETACH	handle						status: 0, or 3 when nobody is left
@@ -67,8 +67,9 @@
  *
  *	type		ask: fields					answer: fields {descriptors}
  *	BELL_OPEN	handle						{eventfd}
- *	QP_ATTACH	handle, other.context attacher, flags (TRUSTED),	status: 5
- *			size0 produce, size1 consume (attacher's)	{memory, life}
+ *	QP_ATTACH	handle, other.context attacher, flags		status: 5
+ *			(TRUSTED, DIRECT), size0 produce, size1		{memory, life}
+ *			consume (attacher's)
  *
  * A *sink* is one end of a SOCK_SEQPACKET socket pair that the client made; vmcid writes datagrams into it, each with
  * its header, and the client reads them from the other end. The client keeps a copy of the sink, so that the pair
@@ -84,7 +85,8 @@
  *
  * Memory of queue pairs is a memfd, sealed against shrinking and growing: produce header page (of the creator), produce
  * data, consume header page, consume data, as VMCI has it (VMCI reference, 7.1), data rounded up to pages of 4096 bytes.
- * How the ends wake each other: fabric/ring.h.
+ * How the ends wake each other: fabric/ring.h. DIRECT: once both ends are there, the guest's device sends the guest's
+ * pages over the life, and they take this memory's place (fabric/direct.h).
  */
 #ifndef FABRIC_MSG_H
 #define FABRIC_MSG_H
@@ -151,7 +153,8 @@ enum fab_kind {
 #define FAB_F_REMOVE_ALL 0x80u
 #define FAB_F_CHECK 0x100u
 #define FAB_F_ASSIGN 0x200u	/* GROUP_MEMBER: the member may be given privileges through the group */
-#define FAB_F_ALL 0x3ffu
+#define FAB_F_DIRECT 0x400u	/* QP_*: the guest's own pages (fabric/direct.h); reply: they will come over the life */
+#define FAB_F_ALL 0x7ffu
 
 /**
  * struct fab_msg - a message, decoded

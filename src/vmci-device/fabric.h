@@ -10,6 +10,7 @@
 #include <systemd/sd-event.h>
 
 #include "device/device.h"
+#include "loan.h"
 #include "window.h"
 
 struct fabric;
@@ -65,6 +66,12 @@ uint64_t fabric_deadline(const struct fabric *f);
 
 /* fabric_memory_changed() - the VMM mapped memory */
 void fabric_memory_changed(struct fabric *f);
+
+/* fabric_memory_gone() - the VMM unmapped memory */
+void fabric_memory_gone(struct fabric *f);
+
+/* fabric_set_places() - the guest memory of the device that is there; NULL: it is not to be lent to anybody */
+void fabric_set_places(struct fabric *f, loan_places_fn places, void *ctx);
 
 /* Ports of the device: see struct dev_ports. None of them waits for more than LIMIT_FABRIC_CALL_MS. */
 int32_t fabric_datagram(struct fabric *f, const uint8_t *dg, size_t size);
