@@ -9,7 +9,7 @@ import struct
 
 import pytest
 from testbed.fabric import (ADD, ANSWER, ASK, ASSIGN, BELL_CREATE, BELL_DESTROY, BELL_OPEN, CHECK, DATA_MAX, DEVICE,
-                            DG_CREATE, DG_DESTROY, DG_SEND, EVENTS, GROUP_CREATE, GROUP_DESTROY, GROUP_MEMBER,
+                            DIRECT, DG_CREATE, DG_DESTROY, DG_SEND, EVENTS, GROUP_CREATE, GROUP_DESTROY, GROUP_MEMBER,
                             HEADER_SIZE, HELLO, LIST, NAME, OFF, PRIV, QP_ATTACH, QP_CREATE, QP_DETACH, QP_HOLD,
                             REMOVE, REMOVE_ALL, REPLY, RESTRICTED, RESUME, SHM_ATTACH, SHM_CREATE, SHM_DETACH,
                             SHM_HOLD, SHM_QUERY, STREAM_BIND, STREAM_CONNECT, STREAM_OPEN, TRUSTED, WATCH, Ended,
@@ -28,8 +28,8 @@ TYPES = {
     BELL_CREATE: ((R, T), RESUME, (), (0, 0), 1),
     BELL_DESTROY: ((C, R), 0, (), (0, 0), 0),
     BELL_OPEN: ((C, R), 0, (), (0, 0), 0),
-    QP_CREATE: ((C, R, C2, S0, S1, T), RESUME | TRUSTED, (), (0, 0), 2),
-    QP_ATTACH: ((C, R, C2, S0, S1), TRUSTED, (), (0, 0), 0),
+    QP_CREATE: ((C, R, C2, S0, S1, T), RESUME | TRUSTED | DIRECT, (), (0, 0), 2),
+    QP_ATTACH: ((C, R, C2, S0, S1), TRUSTED | DIRECT, (), (0, 0), 0),
     QP_HOLD: ((C, R, C2, S0, S1, T), TRUSTED, (), (0, 0), 0),
     QP_DETACH: ((C, R), 0, (), (0, 0), 0),
     SHM_CREATE: ((R, S0, S1, T), RESUME, (), (0, 0), 1),
