@@ -326,7 +326,9 @@ static void create(struct client *c, unsigned what)
 		qp.peer = take_id();
 		qp.produce = take_size();
 		qp.consume = take_size();
-		qp.trusted = take8() & 1;
+		what = take8();
+		qp.trusted = what & 1;
+		qp.direct = what >> 1 & 1;
 		result = brk_qp_create(c->real, &qp, resume, thing, &handle, token);
 		check(result < 0 || (result == 4 && brk_qp_memory(qp.produce, qp.consume)));
 		break;
@@ -422,12 +424,15 @@ static void name(struct client *c)
 static struct brk_qp take_qp(void)
 {
 	struct brk_qp qp;
+	unsigned flags;
 
 	qp.handle = take_handle();
 	qp.peer = take_id();
 	qp.produce = take_size();
 	qp.consume = take_size();
-	qp.trusted = take8() & 1;
+	flags = take8();
+	qp.trusted = flags & 1;
+	qp.direct = flags >> 1 & 1;
 	return qp;
 }
 

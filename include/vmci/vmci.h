@@ -152,6 +152,14 @@ struct vmci_qpair;
 /* Only with a trusted peer: VMCI reference, 5. Otherwise VMCI_QP_* of <vmci/defs.h>. */
 #define VMCI_QPAIR_TRUSTED 0x100u
 
+/*
+ * With a guest: its own pages, mapped, instead of memory that its device copies from and to. Only for trusted programs,
+ * which can reach all of that guest's memory by this: VMCI_ERROR_NO_ACCESS. It is done or it fails, never a copy
+ * instead; what it takes, and what is different at the end: vmci_qpair_create(3). Between programs nothing is copied
+ * anyway: allowed when attaching, and without effect.
+ */
+#define VMCI_QPAIR_DIRECT 0x200u
+
 /**
  * vmci_qpair_create() - make a queue pair
  * @rid:     VMCI_INVALID_ID to have a resource id chosen
@@ -159,6 +167,8 @@ struct vmci_qpair;
  * @produce, @consume: bytes of the ring that this end writes, and that it reads; a ring holds one byte less. One may
  *                     be 0
  *
+ * With VMCI_QPAIR_DIRECT, @peer is that of a VM, and the ring takes nothing before the guest has attached. If its pages
+ * cannot be mapped then, the guest's attaching fails, and the state is VMCI_QPAIR_LEFT.
  * Return: 0; VMCI_ERROR_NO_RESOURCES: more than 128 MiB, or quota; VMCI_ERROR_ALREADY_EXISTS;
  * VMCI_ERROR_INVALID_ARGS; VMCI_ERROR_NO_ACCESS; VMCI_ERROR_DST_UNREACHABLE; VMCI_ERROR_NO_MEM
  */
@@ -170,7 +180,9 @@ VMCI_API int vmci_qpair_create(struct vmci *vmci, uint32_t rid, uint32_t peer, u
  * @produce, @consume: as this end sees them, so the creator's the other way round
  *
  * Return: 0; VMCI_ERROR_NOT_FOUND; VMCI_ERROR_UNAVAILABLE: taken, or left; VMCI_ERROR_QUEUEPAIR_MISMATCH: sizes or
- * flags; VMCI_ERROR_NO_ACCESS
+ * flags; VMCI_ERROR_NO_ACCESS; with VMCI_QPAIR_DIRECT also VMCI_ERROR_CANNOT_SHARE_PAGE: this guest's memory cannot be
+ * mapped (it is not sealed, or in huge pages, or in too many pieces); VMCI_ERROR_NO_RESOURCES: this process has too
+ * many pieces mapped; VMCI_ERROR_TIMEOUT
  */
 VMCI_API int vmci_qpair_attach(struct vmci *vmci, struct vmci_handle handle, uint64_t produce, uint64_t consume,
 			       uint32_t flags, struct vmci_qpair **ret_qpair);
@@ -252,7 +264,8 @@ VMCI_API int vmci_qpair_commit(struct vmci_qpair *qpair, size_t size);
  * vmci_qpair_acquire(), vmci_qpair_release() - read without a copy
  * @ret_size: contiguous bytes at the returned place, 1 or more
  *
- * The peer can change them while they are looked at: copy what decides anything. Return: the oldest bytes, or NULL
+ * The peer can change them while they are looked at: copy what decides anything. Of a direct pair they are the guest's
+ * only if the release is no error; after VMCI_ERROR_QUEUEPAIR_NOTATTACHED acquire what is left once more. Return: the oldest bytes, or NULL
  * when there are none now. Then release those that were used, 0..*ret_size.
  */
 VMCI_API const void *vmci_qpair_acquire(struct vmci_qpair *qpair, size_t *ret_size);

@@ -165,6 +165,13 @@ void closer_refuse(int fd)
 	(void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &no, sizeof(no));
 }
 
+void closer_permit(int fd)
+{
+	const int yes = 1;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &yes, sizeof(yes));
+}
+
 bool closer_is_refusing(int fd)
 {
 	int value = 1;

@@ -40,6 +40,9 @@ void closer_close_all(int *fds, unsigned n);
  */
 void closer_refuse(int fd);
 
+/* closer_permit() - undo closer_refuse() */
+void closer_permit(int fd);
+
 /* closer_is_refusing() - can no descriptor come from @fd any more? Not asked what came before closer_refuse(). */
 bool closer_is_refusing(int fd);
 

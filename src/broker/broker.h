@@ -354,8 +354,9 @@ int32_t brk_bell_open(struct brk_client *client, struct vmci_handle handle, void
  * @handle:  create: the wish; context VMCI_INVALID_ID is the caller's own, resource VMCI_INVALID_ID is one to be chosen
  * @peer:    context of the other end; VMCI_INVALID_ID for any (not with brk_qp_hold())
  * @produce, @consume: bytes of the rings that the caller writes, and reads
- * @trusted: only with a peer that is a trusted client; in an ask to a device: the attacher is one, and may see the
- * guest's pages
+ * @trusted: only with a peer that is a trusted client
+ * @direct:  the caller wants the guest's own pages, all of whose memory it can reach then: create, attach; only for
+ *           trusted clients
  */
 struct brk_qp {
 	struct vmci_handle handle;
@@ -363,6 +364,7 @@ struct brk_qp {
 	uint64_t produce;
 	uint64_t consume;
 	bool trusted;
+	bool direct;
 };
 
 /**
@@ -377,6 +379,7 @@ uint64_t brk_qp_memory(uint64_t produce, uint64_t consume);
  * @pair:   memory and life as one thing, kept until somebody attaches
  * @resume: nobody had attached before the restart
  *
+ * A direct one is for one peer, a VM: only that has pages of its own.
  * Return: VMCI_SUCCESS_QUEUEPAIR_CREATE; in this order VMCI_ERROR_NO_RESOURCES (more than 128 MiB),
  * VMCI_ERROR_INVALID_ARGS, VMCI_ERROR_ALREADY_EXISTS, VMCI_ERROR_NO_ACCESS (the handle is neither the creator's nor
  * the peer's, or another VM's; id below 1024; token), VMCI_ERROR_DST_UNREACHABLE (no such peer),

@@ -12,6 +12,10 @@
  * fabric/msg.h).
  *
  * Each end counts in its own account; two ends of one account count once.
+ *
+ * A direct pair is between a guest and a trusted program that gets the guest's memory from the guest's device, past us.
+ * What is decided here is who may ask for it. Between programs there is nothing to be copied in the first place, so the
+ * wish of one who attaches is granted, and means nothing.
  */
 #include <assert.h>
 
@@ -212,6 +216,10 @@ int32_t brk_qp_create(struct brk_client *client, const struct brk_qp *qp, const 
 		return brk_denied(client, "create queue pair", handle, "neither its own nor the peer's");
 	if (is_another_vm(client, handle.context))
 		return brk_denied(client, "create queue pair", handle, "a guest's");
+	if (qp->direct && !brk_client_is_trusted(client))
+		return brk_denied(client, "create queue pair", handle, "not trusted with a guest's memory");
+	if (qp->direct && !is_another_vm(client, qp->peer))
+		return VMCI_ERROR_INVALID_ARGS;
 	result = brk_resource_wish(client, handle.context, handle.resource, BRK_TOKEN_PAIR, resume, true, &wish);
 	if (result < 0)
 		return result;
@@ -254,7 +262,7 @@ static int32_t attach_unknown(struct brk_client *client, const struct brk_qp *qp
 		return brk_denied(client, "attach to", qp->handle, "restricted");
 	if (result)
 		return result;
-	if (qp->trusted && !brk_client_is_trusted(client))
+	if ((qp->trusted || qp->direct) && !brk_client_is_trusted(client))
 		return brk_denied(client, "attach to", qp->handle, "not trusted");
 	if (qp->peer != VMCI_INVALID_ID && qp->peer != context->cid)
 		return brk_denied(client, "attach to", qp->handle, "not the peer that it wants");
@@ -277,7 +285,8 @@ static int32_t may_attach(struct brk_client *client, const struct brk_pair *pair
 		return result;
 	if (result)
 		return brk_denied(client, "attach to", qp->handle, "restricted");
-	if ((qp->trusted && !brk_client_is_trusted(creator)) || (pair->trusted && !brk_client_is_trusted(client)))
+	if ((qp->trusted && !brk_client_is_trusted(creator)) ||
+	    ((pair->trusted || qp->direct) && !brk_client_is_trusted(client)))
 		return brk_denied(client, "attach to", qp->handle, "not trusted");
 	if ((pair->peer != VMCI_INVALID_ID && pair->peer != client->context->cid) ||
 	    (qp->peer != VMCI_INVALID_ID && qp->peer != pair->end[0].cid))

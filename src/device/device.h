@@ -317,6 +317,14 @@ int32_t dev_far_attach(struct dev *dev, struct vmci_handle handle, uint32_t cont
 int32_t dev_qp_map(struct dev *dev, struct vmci_handle handle, struct qp *ret_qp);
 
 /**
+ * dev_far_look() - the view of a queue pair that the guest has brought memory for, whoever has the other end, or nobody
+ *
+ * For finding out about its pages; for use, dev_qp_map() after attaching. Good until anything of the guest is handled.
+ * Return: VMCI_SUCCESS; VMCI_ERROR_NOT_FOUND; VMCI_ERROR_QUEUEPAIR_NOT_READY (no memory yet)
+ */
+int32_t dev_far_look(struct dev *dev, struct vmci_handle handle, struct qp *ret_qp);
+
+/**
  * dev_qp_detach() - the host's end leaves; the guest is told by a QP_PEER_DETACH event
  *
  * The guest keeps the memory and may drain its ring; a view got from dev_qp_map() is dead. The event is not

@@ -515,16 +515,26 @@ int32_t dev_far_attach(struct dev *dev, struct vmci_handle handle, uint32_t cont
 	return attach_end(dev, handle, context, produce, consume, true, owner);
 }
 
-int32_t dev_qp_map(struct dev *dev, struct vmci_handle handle, struct qp *ret_qp)
+static int32_t view(struct dev *dev, const struct dev_pair *pair, struct qp *ret_qp)
 {
-	struct dev_pair *pair = find(dev, handle);
-
-	if (!pair || !pair->owner)
-		return VMCI_ERROR_NOT_FOUND;
 	if (!pair->pages)
 		return VMCI_ERROR_QUEUEPAIR_NOT_READY;
 	qp_init(ret_qp, dev->ports.mem, pair->pages, pair->page_shift, pair->produce, pair->consume, false);
 	return VMCI_SUCCESS;
+}
+
+int32_t dev_qp_map(struct dev *dev, struct vmci_handle handle, struct qp *ret_qp)
+{
+	const struct dev_pair *pair = find(dev, handle);
+
+	return pair && pair->owner ? view(dev, pair, ret_qp) : VMCI_ERROR_NOT_FOUND;
+}
+
+int32_t dev_far_look(struct dev *dev, struct vmci_handle handle, struct qp *ret_qp)
+{
+	const struct dev_pair *pair = find(dev, handle);
+
+	return pair ? view(dev, pair, ret_qp) : VMCI_ERROR_NOT_FOUND;
 }
 
 void dev_qp_detach(struct dev *dev, struct vmci_handle handle)

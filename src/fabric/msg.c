@@ -96,14 +96,15 @@ static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 	},
 	[FAB_QP_CREATE] = {
 		[FAB_REQUEST] = RULE(.fields = HANDLE | OTHER_CONTEXT | SIZES | TOKEN,
-				     .flags = FAB_F_RESUME | FAB_F_TRUSTED, .fds = 2),
+				     .flags = FAB_F_RESUME | FAB_F_TRUSTED | FAB_F_DIRECT, .fds = 2),
 		[FAB_REPLY] = RULE(.fields = HANDLE | TOKEN, .status = STATUS(VMCI_SUCCESS_QUEUEPAIR_CREATE)),
 	},
 	[FAB_QP_ATTACH] = {
-		[FAB_REQUEST] = RULE(.fields = HANDLE | OTHER_CONTEXT | SIZES, .flags = FAB_F_TRUSTED),
-		[FAB_REPLY] = RULE(.fields = OTHER_CONTEXT | TOKEN,
+		[FAB_REQUEST] = RULE(.fields = HANDLE | OTHER_CONTEXT | SIZES,
+				     .flags = FAB_F_TRUSTED | FAB_F_DIRECT),
+		[FAB_REPLY] = RULE(.fields = OTHER_CONTEXT | TOKEN, .flags = FAB_F_DIRECT,
 				   .status = STATUS(VMCI_SUCCESS_QUEUEPAIR_ATTACH), .fds = 2),
-		[FAB_ASK] = RULE(.fields = HANDLE | OTHER_CONTEXT | SIZES, .flags = FAB_F_TRUSTED),
+		[FAB_ASK] = RULE(.fields = HANDLE | OTHER_CONTEXT | SIZES, .flags = FAB_F_TRUSTED | FAB_F_DIRECT),
 		[FAB_ANSWER] = RULE(.status = STATUS(VMCI_SUCCESS_QUEUEPAIR_ATTACH), .fds = 2),
 	},
 	[FAB_QP_HOLD] = {

@@ -41,11 +41,11 @@
  *	BELL_DESTROY	handle
  *	BELL_OPEN	handle						{eventfd}
  *	QP_CREATE	handle wish, other.context peer, flags (also	status: 4, handle, token
- *			TRUSTED),
+ *			TRUSTED, DIRECT),
  *			size0 produce, size1 consume, token
  *			{memory, attacher's life}
- *	QP_ATTACH	handle, other.context peer, flags (TRUSTED),	status: 5, other.context creator, token
- *			size0 produce, size1 consume			{memory, life}
+ *	QP_ATTACH	handle, other.context peer, flags (TRUSTED,	status: 5, other.context creator, flags
+ *			DIRECT), size0 produce, size1 consume		(DIRECT), token {memory, life}
  *	QP_HOLD		handle, other.context peer, flags (TRUSTED),	(after a restart: I hold an end of this attached
  *			token, size0, size1				pair)
  *	QP_DETACH	handle						status: 0, or 3 when nobody is left
@@ -73,8 +73,9 @@
  *
  *	type		ask: fields					answer: fields {descriptors}
  *	BELL_OPEN	handle						{eventfd}
- *	QP_ATTACH	handle, other.context attacher, flags (TRUSTED),	status: 5
- *			size0 produce, size1 consume (attacher's)	{memory, life}
+ *	QP_ATTACH	handle, other.context attacher, flags		status: 5
+ *			(TRUSTED, DIRECT), size0 produce, size1		{memory, life}
+ *			consume (attacher's)
  *	STREAM_CONNECT	handle source, other destination, size0		status: 0: the guest has accepted; with PENDING:
  *			milliseconds, flags (PENDING) {socket}		it has been asked
  *
@@ -102,7 +103,8 @@
  *
  * Memory of queue pairs is a memfd, sealed against shrinking and growing: produce header page (of the creator), produce
  * data, consume header page, consume data, as VMCI has it (VMCI reference, 7.1), data rounded up to pages of 4096 bytes.
- * How the ends wake each other: fabric/ring.h.
+ * How the ends wake each other: fabric/ring.h. DIRECT: once both ends are there, the guest's device sends the guest's
+ * pages over the life, and they take this memory's place (fabric/direct.h).
  */
 #ifndef FABRIC_MSG_H
 #define FABRIC_MSG_H
@@ -174,8 +176,9 @@ enum fab_kind {
 #define FAB_F_REMOVE_ALL 0x80u
 #define FAB_F_CHECK 0x100u
 #define FAB_F_ASSIGN 0x200u	/* GROUP_MEMBER: the member may be given privileges through the group */
-#define FAB_F_PENDING 0x400u	/* STREAM_*: the first byte says whether the guest accepts */
-#define FAB_F_ALL 0x7ffu
+#define FAB_F_DIRECT 0x400u	/* QP_*: the guest's own pages (fabric/direct.h); reply: they will come over the life */
+#define FAB_F_PENDING 0x800u	/* STREAM_*: the first byte says whether the guest accepts */
+#define FAB_F_ALL 0xfffu
 
 /**
  * struct fab_msg - a message, decoded

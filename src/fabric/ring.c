@@ -40,6 +40,8 @@
  * without need wakes us, at the price of a system call each. One that never sends any behaves like one that has
  * nothing to say.
  *
+ * Direct pairs are different in some places: ring_direct.c.
+ *
  * Death. The life socket is a socket pair of which each end has one end: when a process dies, the kernel closes it,
  * after all that the process wrote into the rings. End of file comes behind the wake-ups, or as an error in their
  * place.
@@ -60,6 +62,7 @@
 
 #include "base/closer.h"
 #include "base/fd.h"
+#include "ring_priv.h"
 
 _Static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4, "atomics lie in shared memory");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "atomics lie in shared memory");
@@ -73,55 +76,37 @@ _Static_assert(RING_WANT_OUT_OFFSET + 4 <= RING_PAGE, "the header is a page");
 
 /* --- Memory ------------------------------------------------------------------------------------------------------ */
 
-/* pages() - @bytes rounded up to whole pages; bounded by the caller */
-static uint64_t pages(uint64_t bytes)
-{
-	return (bytes + RING_PAGE - 1) / RING_PAGE * RING_PAGE;
-}
-
 uint64_t ring_memory_size(uint64_t produce, uint64_t consume)
 {
 	const uint64_t max = VMCI_QP_GUEST_MEMORY_MAX;
 
 	if (produce > max || consume > max - produce || (!produce && !consume))
 		return 0;
-	return 2 * RING_PAGE + pages(produce) + pages(consume);
-}
-
-/* is_whole() - can the ring be mapped twice in a row? */
-static bool is_whole(uint64_t size)
-{
-	return size && size % RING_PAGE == 0;
-}
-
-/* room_of() - address space of a header page and its ring */
-static uint64_t room_of(uint64_t size)
-{
-	return RING_PAGE + pages(size) + (is_whole(size) ? size : 0);
+	return 2 * RING_PAGE + ring_pages_of(produce) + ring_pages_of(consume);
 }
 
 /* map_ring() - map header and ring, and the ring once more, at @at */
 static bool map_ring(uint8_t *at, int memory, uint64_t offset, uint64_t size)
 {
-	uint64_t len = RING_PAGE + pages(size);
+	uint64_t len = RING_PAGE + ring_pages_of(size);
 
 	if (mmap(at, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memory, (off_t)offset) == MAP_FAILED)
 		return false;
-	return !is_whole(size) || mmap(at + len, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memory,
+	return !ring_is_whole(size) || mmap(at + len, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memory,
 				       (off_t)(offset + RING_PAGE)) != MAP_FAILED;
 }
 
 /* map_both() - reserve address space, then map both rings into it; @first is the creator's */
 static uint8_t *map_both(int memory, uint64_t first, uint64_t second)
 {
-	size_t size = room_of(first) + room_of(second);
+	size_t size = ring_room_of(first) + ring_room_of(second);
 	uint8_t *at = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	int saved;
 
 	if (at == MAP_FAILED)
 		return NULL;
 	if (map_ring(at, memory, 0, first) &&
-	    map_ring(at + room_of(first), memory, RING_PAGE + pages(first), second))
+	    map_ring(at + ring_room_of(first), memory, RING_PAGE + ring_pages_of(first), second))
 		return at;
 	saved = errno;
 	munmap(at, size);
@@ -134,7 +119,7 @@ static void way_init(struct ring_way *way, uint8_t *data, uint64_t size, uint8_t
 {
 	way->data = data;
 	way->size = size;
-	way->twice = is_whole(size);
+	way->twice = ring_is_whole(size);
 	way->own_index = (void *)(own + (out ? VMCI_QUEUE_TAIL_OFFSET : VMCI_QUEUE_HEAD_OFFSET));
 	way->peer_index = (void *)(peer + (out ? VMCI_QUEUE_HEAD_OFFSET : VMCI_QUEUE_TAIL_OFFSET));
 	way->own_want = (void *)(own + (out ? RING_WANT_OUT_OFFSET : RING_WANT_IN_OFFSET));
@@ -151,7 +136,7 @@ static int view(int memory, uint64_t produce, uint64_t consume, bool creator, st
 	if (posix_memalign((void **)&ring, _Alignof(struct ring), sizeof(*ring)))
 		return -ENOMEM;
 	memset(ring, 0, sizeof(*ring));
-	ring->map_size = room_of(first) + room_of(second);
+	ring->map_size = ring_room_of(first) + ring_room_of(second);
 	ring->map = map_both(memory, first, second);
 	if (!ring->map) {
 		int error = -errno;
@@ -159,8 +144,8 @@ static int view(int memory, uint64_t produce, uint64_t consume, bool creator, st
 		free(ring);
 		return error;
 	}
-	own = ring->map + (creator ? 0 : room_of(first));
-	peer = ring->map + (creator ? room_of(first) : 0);
+	own = ring->map + (creator ? 0 : ring_room_of(first));
+	peer = ring->map + (creator ? ring_room_of(first) : 0);
 	way_init(&ring->out, own + RING_PAGE, produce, own, peer, true);
 	way_init(&ring->in, peer + RING_PAGE, consume, own, peer, false);
 	atomic_init(&ring->state, creator ? RING_WAITING : RING_ATTACHED);
@@ -206,11 +191,7 @@ fail:
 	return error;
 }
 
-/*
- * check_memory() - may @memory be mapped without fear? Its size is right and for ever, and it is ordinary memory: huge
- * pages can be lacking when they are touched, which is SIGBUS, too
- */
-static int check_memory(int memory, uint64_t size)
+int ring_check_memory(int memory, uint64_t size)
 {
 	int seals = fcntl(memory, F_GET_SEALS);
 	struct statfs fs;
@@ -232,7 +213,8 @@ static bool is_life(int fd)
 	       !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_STREAM;
 }
 
-int ring_map(int memory, int life, uint32_t cid, uint64_t produce, uint64_t consume, struct ring **ret_ring)
+static int map_as_attacher(int memory, int life, uint32_t cid, uint64_t produce, uint64_t consume, bool direct,
+			   struct ring **ret_ring)
 {
 	uint64_t size = ring_memory_size(produce, consume);
 	uint8_t hello[FAB_LIFE_HELLO];
@@ -243,11 +225,18 @@ int ring_map(int memory, int life, uint32_t cid, uint64_t produce, uint64_t cons
 		return -EINVAL;
 	if (!is_life(life))
 		return -EBADMSG;
-	error = check_memory(memory, size);
+	error = ring_check_memory(memory, size);
 	if (!error)
 		error = view(memory, produce, consume, false, &ring);
 	if (error)
 		return error;
+	if (direct) {
+		error = ring_await_pages(ring);
+		if (error) {
+			ring_free(ring);
+			return error;
+		}
+	}
 	put_le32(hello, cid);
 	if (send(life, hello, sizeof(hello), MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof(hello)) {
 		ring_free(ring);
@@ -258,10 +247,21 @@ int ring_map(int memory, int life, uint32_t cid, uint64_t produce, uint64_t cons
 	return 0;
 }
 
+int ring_map(int memory, int life, uint32_t cid, uint64_t produce, uint64_t consume, struct ring **ret_ring)
+{
+	return map_as_attacher(memory, life, cid, produce, consume, false, ret_ring);
+}
+
+int ring_map_direct(int memory, int life, uint32_t cid, uint64_t produce, uint64_t consume, struct ring **ret_ring)
+{
+	return map_as_attacher(memory, life, cid, produce, consume, true, ret_ring);
+}
+
 struct ring *ring_free(struct ring *ring)
 {
 	if (ring) {
 		munmap(ring->map, ring->map_size);
+		ring_direct_free(ring);
 		closer_close(&ring->life);
 		free(ring);
 	}
@@ -331,10 +331,27 @@ static inline int64_t take(struct ring_way *way, bool out, uint64_t p_index)
 	return (int64_t)bytes;
 }
 
-static inline int64_t look(struct ring_way *way, bool out, uint64_t enough)
+/* look_direct() - as look(), for a pair whose pages can turn into somebody else's at any time */
+static int64_t __attribute__((noinline)) look_direct(struct ring *ring, struct ring_way *way, bool out, uint64_t enough)
 {
+	enum ring_phase phase = ring_phase(ring);
+	uint64_t bytes = avail(way, out), p_index;
+
+	if (!ring_is_good(ring, phase))
+		return 0;
+	if (bytes >= enough)
+		return (int64_t)bytes;
+	p_index = atomic_load_explicit(way->peer_index, memory_order_acquire);
+	return ring_is_good(ring, phase) ? take(way, out, p_index) : 0;
+}
+
+static inline int64_t look(struct ring *ring, bool out, uint64_t enough)
+{
+	struct ring_way *way = out ? &ring->out : &ring->in;
 	uint64_t bytes = avail(way, out);
 
+	if (ring->direct)
+		return look_direct(ring, way, out, enough);
 	if (bytes >= enough)
 		return (int64_t)bytes;
 	return take(way, out, atomic_load_explicit(way->peer_index, memory_order_acquire));
@@ -342,12 +359,12 @@ static inline int64_t look(struct ring_way *way, bool out, uint64_t enough)
 
 int64_t ring_ready(struct ring *ring, uint64_t enough)
 {
-	return look(&ring->in, false, enough);
+	return look(ring, false, enough);
 }
 
 int64_t ring_room(struct ring *ring, uint64_t enough)
 {
-	return look(&ring->out, true, enough);
+	return look(ring, true, enough);
 }
 
 /* wake() - the peer asked for it. Out of line: it is rare. */
@@ -358,7 +375,8 @@ static void __attribute__((noinline, cold)) wake(struct ring *ring)
 	while (send(ring->life, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
 		if (errno == EINTR)
 			continue;
-		if (errno != EAGAIN)
+		/* A guest's last words may still be in the socket. */
+		if (errno != EAGAIN && !ring->direct)
 			atomic_store_explicit(&ring->state, RING_LEFT, memory_order_release);
 		break;
 	}
@@ -376,6 +394,8 @@ static inline int advance(struct ring *ring, struct ring_way *way, bool out, uin
 	way->own += n;
 	if (way->own >= way->size)
 		way->own -= way->size;
+	if (ring->direct && !ring_is_ours(ring))
+		return 0;
 	atomic_store_explicit(way->own_index, htole64(way->own), memory_order_seq_cst);
 	p_want = atomic_load_explicit(way->peer_want, memory_order_seq_cst);
 	if (__builtin_expect(p_want && p_want != way->answered, 0)) {
@@ -387,11 +407,16 @@ static inline int advance(struct ring *ring, struct ring_way *way, bool out, uin
 
 int ring_commit(struct ring *ring, uint64_t n)
 {
+	if (ring->direct && !ring_is_ours(ring))
+		return -ESTALE;
 	return advance(ring, &ring->out, true, n);
 }
 
 int ring_release(struct ring *ring, uint64_t n)
 {
+	/* What was acquired before the snapshot came, was not of it. */
+	if (ring->direct && (!ring_is_ours(ring) || ring->direct->acquired != ring_phase(ring)))
+		return -ESTALE;
 	return advance(ring, &ring->in, false, n);
 }
 
@@ -407,7 +432,7 @@ static inline uint64_t span(const struct ring_way *way, uint64_t bytes)
 
 int64_t ring_reserve(struct ring *ring, uint8_t **ret_place)
 {
-	int64_t bytes = look(&ring->out, true, UINT64_MAX);
+	int64_t bytes = look(ring, true, UINT64_MAX);
 
 	if (bytes <= 0)
 		return bytes;
@@ -417,20 +442,50 @@ int64_t ring_reserve(struct ring *ring, uint8_t **ret_place)
 
 int64_t ring_acquire(struct ring *ring, const uint8_t **ret_place)
 {
-	int64_t bytes = look(&ring->in, false, UINT64_MAX);
+	int64_t bytes;
 
+	if (ring->direct)
+		ring->direct->acquired = ring_phase(ring);
+	bytes = look(ring, false, UINT64_MAX);
 	if (bytes <= 0)
 		return bytes;
 	*ret_place = ring->in.data + ring->in.own;
 	return (int64_t)span(&ring->in, (uint64_t)bytes);
 }
 
+/* write_direct() - in pieces, so that little is under way when the guest leaves */
+static int64_t write_direct(struct ring *ring, const uint8_t *buf, size_t n)
+{
+	struct ring_way *way = &ring->out;
+	size_t done = 0;
+
+	while (done < n) {
+		uint64_t len = n - done < RING_DIRECT_PIECE ? n - done : RING_DIRECT_PIECE, first;
+		int64_t bytes = look(ring, true, len);
+
+		if (bytes <= 0)
+			return done ? (int64_t)done : bytes;
+		if ((uint64_t)bytes < len)
+			len = (uint64_t)bytes;
+		first = span(way, len);
+		memcpy(way->data + way->own, buf + done, first);
+		if (first < len)
+			memcpy(way->data, buf + done + first, len - first);
+		advance(ring, way, true, len);
+		done += len;
+	}
+	return (int64_t)done;
+}
+
 int64_t ring_write(struct ring *ring, const void *buf, size_t n)
 {
 	struct ring_way *way = &ring->out;
-	int64_t bytes = look(way, true, n);
+	int64_t bytes;
 	uint64_t len, first;
 
+	if (ring->direct)
+		return write_direct(ring, buf, n);
+	bytes = look(ring, true, n);
 	if (bytes <= 0)
 		return bytes;
 	len = (uint64_t)bytes < n ? (uint64_t)bytes : n;
@@ -444,8 +499,9 @@ int64_t ring_write(struct ring *ring, const void *buf, size_t n)
 
 int64_t ring_peek(struct ring *ring, void *buf, size_t n)
 {
+	enum ring_phase phase = ring->direct ? ring_phase(ring) : RING_PAGES_NONE;
 	struct ring_way *way = &ring->in;
-	int64_t bytes = look(way, false, n);
+	int64_t bytes = look(ring, false, n);
 	uint64_t len, first;
 
 	if (bytes <= 0)
@@ -455,6 +511,11 @@ int64_t ring_peek(struct ring *ring, void *buf, size_t n)
 	memcpy(buf, way->data + way->own, first);
 	if (first < len)
 		memcpy((uint8_t *)buf + first, way->data, len - first);
+	if (ring->direct) {
+		ring_read_barrier();
+		if (!ring_is_good(ring, phase))
+			return 0;
+	}
 	return (int64_t)len;
 }
 
@@ -480,13 +541,19 @@ int64_t ring_read(struct ring *ring, void *buf, size_t n)
 /* --- Waiting ----------------------------------------------------------------------------------------------------- */
 
 /* arm() - steps 1 to 3 of one direction. Return: bytes there, or -EBADMSG; the request is withdrawn unless it is 0 */
-static int64_t arm(struct ring_way *way, bool out)
+static int64_t arm(struct ring *ring, bool out)
 {
+	struct ring_way *way = out ? &ring->out : &ring->in;
 	int64_t bytes;
 
+	if (ring->direct && !ring_is_ours(ring))
+		return 0;
 	way->asked = way->asked == UINT32_MAX ? 1 : way->asked + 1;
 	atomic_store_explicit(way->own_want, way->asked, memory_order_seq_cst);
-	bytes = take(way, out, atomic_load_explicit(way->peer_index, memory_order_seq_cst));
+	if (ring->direct)
+		bytes = look_direct(ring, way, out, UINT64_MAX);
+	else
+		bytes = take(way, out, atomic_load_explicit(way->peer_index, memory_order_seq_cst));
 	if (bytes)
 		atomic_store_explicit(way->own_want, 0, memory_order_relaxed);
 	return bytes;
@@ -494,18 +561,23 @@ static int64_t arm(struct ring_way *way, bool out)
 
 int ring_arm(struct ring *ring, unsigned ways)
 {
-	int64_t in = ways & RING_IN ? arm(&ring->in, false) : 0;
-	int64_t out = ways & RING_OUT ? arm(&ring->out, true) : 0;
+	int64_t in = ways & RING_IN ? arm(ring, false) : 0;
+	int64_t out = ways & RING_OUT ? arm(ring, true) : 0;
 
 	if (in < 0 || out < 0) {
 		ring_disarm(ring, ways);
 		return -EBADMSG;
 	}
+	/* The guest wakes nobody: its device looks for us. */
+	if (ring->direct && ways && !in && !out && ring_phase(ring) == RING_PAGES_MAPPED)
+		wake(ring);
 	return (in ? (int)RING_IN : 0) | (out ? (int)RING_OUT : 0);
 }
 
 void ring_disarm(struct ring *ring, unsigned ways)
 {
+	if (ring->direct && !ring_is_ours(ring))
+		return;
 	if (ways & RING_IN)
 		atomic_store_explicit(ring->in.own_want, 0, memory_order_relaxed);
 	if (ways & RING_OUT)
@@ -526,7 +598,9 @@ static void hello(struct ring *ring, const uint8_t *bytes, size_t n)
 	}
 	if (ring->hello_len == FAB_LIFE_HELLO) {
 		atomic_store_explicit(&ring->cid, get_le32(ring->hello), memory_order_relaxed);
-		atomic_store_explicit(&ring->state, RING_ATTACHED, memory_order_release);
+		/* Who waits for pages is not there without them. */
+		if (!ring->direct)
+			atomic_store_explicit(&ring->state, RING_ATTACHED, memory_order_release);
 	}
 }
 
@@ -535,10 +609,13 @@ bool ring_hear(struct ring *ring, bool wait)
 	uint8_t bytes[RING_HEAR_MAX];
 	struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	int flags = wait ? 0 : MSG_DONTWAIT;
+	int flags = wait ? 0 : MSG_DONTWAIT, fds[CLOSER_FDS_MAX];
+	unsigned n_fds = 0;
 	ssize_t n;
 
-	if (ring->is_refusing)
+	if (ring->direct)
+		n = ring_direct_recv(ring, &msg, flags, fds, &n_fds);
+	else if (ring->is_refusing)
 		n = recv(ring->life, bytes, sizeof(bytes), flags);
 	else
 		n = closer_recv(ring->life, &msg, flags);
@@ -547,9 +624,16 @@ bool ring_hear(struct ring *ring, bool wait)
 		n = 0;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
+	if (n <= 0 && ring->direct)
+		ring_direct_lost(ring, 0);
 	if (n <= 0)
 		atomic_store_explicit(&ring->state, RING_LEFT, memory_order_release);
 	else if (ring_state(ring) == RING_WAITING)
 		hello(ring, bytes, (size_t)n);
+	if (n_fds && !ring_direct_take(ring, fds, n_fds))
+		atomic_store_explicit(&ring->state, RING_LEFT, memory_order_release);
+	/* The last words are there now. */
+	if (ring->direct && ring_phase(ring) == RING_PAGES_ENDED)
+		atomic_store_explicit(&ring->state, RING_LEFT, memory_order_release);
 	return true;
 }

@@ -88,6 +88,7 @@ static inline void ring_relax(void)
  * @cid:        the peer's context, as it says itself
  * @hello:      what of the peer's hello has arrived
  * @map:        the mapping, of @map_size bytes
+ * @direct:     what is more about a direct pair (ring_direct.c); NULL: it is none
  */
 struct ring {
 	struct ring_way out;
@@ -100,6 +101,7 @@ struct ring {
 	unsigned hello_len;
 	uint8_t *map;
 	size_t map_size;
+	struct ring_direct *direct;
 };
 
 /**
@@ -127,11 +129,29 @@ int ring_create(uint64_t produce, uint64_t consume, struct ring **ret_ring, int 
  * @cid:     our context, for the creator to know
  * @produce, @consume: as this end sees them, so the creator's the other way round
  *
+ * ring_map_direct(): the pages of a guest are to take the place of the memory, see ring_await_pages().
  * Tells the creator that we are there. Uses fcntl, fstat, fstatfs, getsockopt, mmap, munmap, sendto.
  * Return: 0; -EINVAL: sizes; -EBADMSG: not what a creator must pass; -ECONNRESET: the creator has gone; another
  * negative errno
  */
 int ring_map(int memory, int life, uint32_t cid, uint64_t produce, uint64_t consume, struct ring **ret_ring);
+int ring_map_direct(int memory, int life, uint32_t cid, uint64_t produce, uint64_t consume, struct ring **ret_ring);
+
+/* --- Direct pairs: a program with a guest (ring_direct.c) --------------------------------------------------------- */
+
+/**
+ * ring_await_pages() - creator, before anybody can attach: the pages of a guest are to take the place of this memory
+ *
+ * Until they do the ring has no room. They come over the life socket, and ring_hear() maps them. Return: 0 or -ENOMEM
+ */
+int ring_await_pages(struct ring *ring);
+
+/**
+ * ring_pages() - have they come?
+ *
+ * Return: 1; 0: not yet; VMCI_ERROR_*: why they do not, the state is RING_LEFT then
+ */
+int ring_pages(const struct ring *ring);
 
 /* ring_free() - give the view up without a word to the peer, which sees the end of the life socket; NULL is fine */
 struct ring *ring_free(struct ring *ring);
@@ -165,13 +185,19 @@ int64_t ring_room(struct ring *ring, uint64_t enough);
  */
 int64_t ring_reserve(struct ring *ring, uint8_t **ret_place);
 
-/* ring_commit() - @n bytes were written: publish them, wake the peer if it waits. 0; -EINVAL: more than ring_room() */
+/*
+ * ring_commit() - @n bytes were written: publish them, wake the peer if it waits. 0; -EINVAL: more than ring_room();
+ * -ESTALE: direct, and the guest has left
+ */
 int ring_commit(struct ring *ring, uint64_t n);
 
 /* ring_acquire() - where to read next; like ring_reserve(). The peer may change the bytes while they are read. */
 int64_t ring_acquire(struct ring *ring, const uint8_t **ret_place);
 
-/* ring_release() - @n bytes were read: like ring_commit(). 0; -EINVAL: more than ring_ready() */
+/*
+ * ring_release() - @n bytes were read: like ring_commit(). 0; -EINVAL: more than ring_ready(); -ESTALE: direct, and what
+ * was read need not be what the guest wrote, who has left: acquire it once more
+ */
 int ring_release(struct ring *ring, uint64_t n);
 
 /* ring_write(), ring_read(), ring_peek() - copy as many bytes as fit or are there, 0..@n. Return: bytes; -EBADMSG */

@@ -21,6 +21,10 @@
  * asked the peer does not go to sleep. Who polls the descriptor of vmci_qpair_fd() sees the socket itself, and
  * an eventfd that is raised when somebody else took bytes out of it.
  *
+ * Direct pairs (fabric/ring_direct.c) can lose the guest's pages at any time, and learn it from the life socket, which
+ * nobody needs to look at who finds bytes each time. So here somebody does, at each call that touches the rings, if the
+ * last look was a while ago. And who attaches waits until the pages have come.
+ *
  * Locks: the membership's, then ours. No lib_*() function is called with ours held.
  */
 #include <errno.h>
@@ -53,6 +57,12 @@ _Static_assert((int)RING_WAITING == VMCI_QPAIR_WAITING && (int)RING_ATTACHED == 
 /* A creator whose pair the next broker refuses gives an attacher that long to say hello: it may be just doing so. */
 #define HELLO_MS 100
 
+/* Until a guest's device has sent the pages of a direct pair: it does so when it comes round. */
+#define PAGES_MS 5000
+
+/* How often the life socket of a direct pair is looked at, at least: a system call in a thousand of the smallest reads. */
+#define ATTEND_NS 500000u
+
 /* How the looking went, for each direction. */
 struct spin {
 	unsigned misses;	/* in vain in a row */
@@ -65,7 +75,9 @@ struct spin {
  * @ring:      NULL as long as an attacher has none
  * @handle:    of the pair
  * @peer:      the context that may attach; attacher: the creator's
- * @fab_flags: FAB_F_TRUSTED
+ * @fab_flags: FAB_F_TRUSTED, FAB_F_DIRECT
+ * @direct:    a guest's pages are, or are to be, what @ring has mapped
+ * @attended:  when the life socket of a direct pair was looked at
  * @token:     for the next broker
  * @is_known:  does a broker know the pair? Under the membership's lock
  * @creator:   or attacher
@@ -88,6 +100,8 @@ struct vmci_qpair {
 	struct vmci_handle handle;
 	uint32_t peer;
 	uint32_t fab_flags;
+	bool direct;
+	_Atomic uint64_t attended;
 	uint64_t produce;
 	uint64_t consume;
 	uint8_t token[FAB_TOKEN_SIZE];
@@ -111,6 +125,13 @@ struct vmci_qpair {
 static int corrupt(const struct vmci_qpair *qpair)
 {
 	return lib_fail(VMCI_ERROR_INVALID_SIZE, "queue pair %u:%u: the peer has corrupted the ring",
+			qpair->handle.context, qpair->handle.resource);
+}
+
+/* lost() - a direct pair without the guest's pages */
+static int lost(const struct vmci_qpair *qpair)
+{
+	return lib_fail(ring_pages(qpair->ring), "queue pair %u:%u: the guest's pages cannot be mapped",
 			qpair->handle.context, qpair->handle.resource);
 }
 
@@ -154,7 +175,8 @@ static struct vmci_qpair *new_qpair(struct vmci *vmci, uint64_t produce, uint64_
 	qpair->vmci = vmci;
 	qpair->produce = produce;
 	qpair->consume = consume;
-	qpair->fab_flags = flags & VMCI_QPAIR_TRUSTED ? FAB_F_TRUSTED : 0;
+	qpair->fab_flags = (flags & VMCI_QPAIR_TRUSTED ? FAB_F_TRUSTED : 0) |
+			   (flags & VMCI_QPAIR_DIRECT ? FAB_F_DIRECT : 0);
 	qpair->memory = qpair->life = qpair->epoll = qpair->kick = -1;
 	pthread_mutex_init(&qpair->lock, NULL);
 	lib_cond_init(&qpair->listener_gone);
@@ -218,7 +240,7 @@ static int take_created(struct fab_msg *reply, void *arg)
 int vmci_qpair_create(struct vmci *vmci, uint32_t rid, uint32_t peer, uint64_t produce, uint64_t consume,
 		      uint32_t flags, struct vmci_qpair **ret_qpair)
 {
-	int error = check_args(produce, consume, flags, VMCI_QPAIR_TRUSTED);
+	int error = check_args(produce, consume, flags, VMCI_QPAIR_TRUSTED | VMCI_QPAIR_DIRECT);
 	struct vmci_qpair *qpair;
 	struct fab_msg request;
 
@@ -230,7 +252,10 @@ int vmci_qpair_create(struct vmci *vmci, uint32_t rid, uint32_t peer, uint64_t p
 	qpair->creator = true;
 	qpair->peer = peer;
 	qpair->handle = handle_make(vmci_cid(vmci), rid);
+	qpair->direct = flags & VMCI_QPAIR_DIRECT;
 	error = ring_create(produce, consume, &qpair->ring, &qpair->memory, &qpair->life);
+	if (!error && qpair->direct)
+		error = ring_await_pages(qpair->ring);
 	if (error) {
 		free_qpair(qpair);
 		return fail_errno(error, "create");
@@ -253,6 +278,7 @@ static int take_attached(struct fab_msg *reply, void *arg)
 	struct vmci_qpair *qpair = arg;
 
 	qpair->peer = reply->other.context;
+	qpair->direct = reply->flags & FAB_F_DIRECT;
 	memcpy(qpair->token, reply->token, sizeof(qpair->token));
 	qpair->memory = fd_take(&reply->fd[0]);
 	qpair->life = fd_take(&reply->fd[1]);
@@ -267,10 +293,28 @@ static void detach(struct vmci_qpair *qpair)
 	lib_tell(qpair->vmci, &request);
 }
 
+/* await_pages() - until a guest's device has sent them. Nobody else knows the pair yet. */
+static int await_pages(struct vmci_qpair *qpair)
+{
+	struct pollfd fd = { .fd = ring_fd(qpair->ring), .events = POLLIN };
+	uint64_t deadline = lib_now() + PAGES_MS * 1000000ull, now;
+	int code;
+
+	while (!(code = ring_pages(qpair->ring))) {
+		now = lib_now();
+		if (now >= deadline)
+			return lib_fail(VMCI_ERROR_TIMEOUT, "queue pair %u:%u: the guest's pages do not come",
+					qpair->handle.context, qpair->handle.resource);
+		if (poll(&fd, 1, (int)((deadline - now) / 1000000u) + 1) > 0)
+			ring_hear(qpair->ring, false);
+	}
+	return code < 0 ? lost(qpair) : 0;
+}
+
 int vmci_qpair_attach(struct vmci *vmci, struct vmci_handle handle, uint64_t produce, uint64_t consume, uint32_t flags,
 		      struct vmci_qpair **ret_qpair)
 {
-	int error = check_args(produce, consume, flags, VMCI_QPAIR_TRUSTED | VMCI_QP_ATTACH_ONLY);
+	int error = check_args(produce, consume, flags, VMCI_QPAIR_TRUSTED | VMCI_QPAIR_DIRECT | VMCI_QP_ATTACH_ONLY);
 	struct fab_msg request = { .type = FAB_QP_ATTACH, .handle = handle, .other = { .context = VMCI_INVALID_ID },
 				   .size0 = produce, .size1 = consume };
 	struct vmci_qpair *qpair;
@@ -290,7 +334,8 @@ int vmci_qpair_attach(struct vmci *vmci, struct vmci_handle handle, uint64_t pro
 		free_qpair(qpair);
 		return error;
 	}
-	error = ring_map(qpair->memory, qpair->life, vmci_cid(vmci), produce, consume, &qpair->ring);
+	error = (qpair->direct ? ring_map_direct : ring_map)(qpair->memory, qpair->life, vmci_cid(vmci), produce, consume,
+							     &qpair->ring);
 	if (error) {
 		lib_del(vmci, &qpair->object);
 		detach(qpair);
@@ -299,6 +344,13 @@ int vmci_qpair_attach(struct vmci *vmci, struct vmci_handle handle, uint64_t pro
 	}
 	qpair->life = -1;	/* the ring's */
 	fd_close(&qpair->memory);
+	if (qpair->direct) {
+		error = await_pages(qpair);
+		if (error) {
+			vmci_qpair_close(qpair);
+			return error;
+		}
+	}
 	*ret_qpair = qpair;
 	return 0;
 }
@@ -365,6 +417,22 @@ static bool listen_for(struct vmci_qpair *qpair, uint64_t deadline)
 	left = (struct timespec){ .tv_sec = (time_t)((deadline - now) / 1000000000u),
 				  .tv_nsec = (long)((deadline - now) % 1000000000u) };
 	return ppoll(&fd, 1, &left, NULL) > 0 && ring_hear(qpair->ring, false);
+}
+
+/* attend() - to be called before the rings of a pair are touched */
+static void attend(struct vmci_qpair *qpair)
+{
+	uint64_t now;
+
+	if (!qpair->direct)
+		return;
+	now = lib_now();
+	if (now - atomic_load_explicit(&qpair->attended, memory_order_relaxed) < ATTEND_NS)
+		return;
+	atomic_store_explicit(&qpair->attended, now, memory_order_relaxed);
+	pthread_mutex_lock(&qpair->lock);
+	hear(qpair);
+	pthread_mutex_unlock(&qpair->lock);
 }
 
 static uint64_t heard(struct vmci_qpair *qpair)
@@ -472,7 +540,8 @@ static int tell_waiting(struct vmci_qpair *qpair, struct fab_client *client, con
 
 static int tell_held(struct vmci_qpair *qpair, struct fab_client *client)
 {
-	struct fab_msg request = { .type = FAB_QP_HOLD, .handle = qpair->handle, .flags = qpair->fab_flags,
+	struct fab_msg request = { .type = FAB_QP_HOLD, .handle = qpair->handle,
+				   .flags = qpair->fab_flags & FAB_F_TRUSTED,
 				   .other = { .context = peer_of(qpair) }, .size0 = qpair->produce,
 				   .size1 = qpair->consume };
 
@@ -652,6 +721,7 @@ int vmci_qpair_wait(struct vmci_qpair *qpair, unsigned events, int timeout_ms)
 	if (lib_usable(qpair->vmci))
 		return VMCI_ERROR_UNAVAILABLE;
 	for (;;) {
+		attend(qpair);
 		ret = there(qpair, events);
 		if (ret)
 			return ret;
@@ -724,6 +794,7 @@ int64_t vmci_qpair_write(struct vmci_qpair *qpair, const void *buf, size_t size,
 	if (!size || !qpair->produce)
 		return lib_fail(VMCI_ERROR_INVALID_ARGS, "queue pair: write of %zu bytes", size);
 	for (;;) {
+		attend(qpair);
 		if (ring_state(qpair->ring) == RING_LEFT)
 			return gone(qpair);
 		n = ring_write(qpair->ring, buf, size);
@@ -748,6 +819,7 @@ static int64_t get(struct vmci_qpair *qpair, void *buf, size_t size, int timeout
 	if (!size || !qpair->consume)
 		return lib_fail(VMCI_ERROR_INVALID_ARGS, "queue pair: read of %zu bytes", size);
 	for (;;) {
+		attend(qpair);
 		left = ring_state(qpair->ring) == RING_LEFT;
 		n = take(qpair->ring, buf, size);
 		if (n > 0)
@@ -773,7 +845,10 @@ void *vmci_qpair_reserve(struct vmci_qpair *qpair, size_t *ret_room)
 	uint8_t *place;
 	int64_t n;
 
-	if (lib_is_forked(qpair->vmci) || ring_state(qpair->ring) == RING_LEFT)
+	if (lib_is_forked(qpair->vmci))
+		return NULL;
+	attend(qpair);
+	if (ring_state(qpair->ring) == RING_LEFT)
 		return NULL;
 	n = ring_reserve(qpair->ring, &place);
 	if (n <= 0)
@@ -784,11 +859,16 @@ void *vmci_qpair_reserve(struct vmci_qpair *qpair, size_t *ret_room)
 
 int vmci_qpair_commit(struct vmci_qpair *qpair, size_t size)
 {
+	int error;
+
 	if (lib_usable(qpair->vmci))
 		return VMCI_ERROR_UNAVAILABLE;
 	if (ring_state(qpair->ring) == RING_LEFT)
 		return gone(qpair);
-	if (ring_commit(qpair->ring, size))
+	error = ring_commit(qpair->ring, size);
+	if (error == -ESTALE)
+		return gone(qpair);
+	if (error)
 		return lib_fail(VMCI_ERROR_INVALID_ARGS, "queue pair: commit of %zu bytes, more than reserved", size);
 	return 0;
 }
@@ -800,6 +880,7 @@ const void *vmci_qpair_acquire(struct vmci_qpair *qpair, size_t *ret_size)
 
 	if (lib_is_forked(qpair->vmci))
 		return NULL;
+	attend(qpair);
 	n = ring_acquire(qpair->ring, &place);
 	if (n <= 0)
 		return NULL;
@@ -809,9 +890,14 @@ const void *vmci_qpair_acquire(struct vmci_qpair *qpair, size_t *ret_size)
 
 int vmci_qpair_release(struct vmci_qpair *qpair, size_t size)
 {
+	int error;
+
 	if (lib_usable(qpair->vmci))
 		return VMCI_ERROR_UNAVAILABLE;
-	if (ring_release(qpair->ring, size))
+	error = ring_release(qpair->ring, size);
+	if (error == -ESTALE)
+		return gone(qpair);
+	if (error)
 		return lib_fail(VMCI_ERROR_INVALID_ARGS, "queue pair: release of %zu bytes, more than acquired", size);
 	return 0;
 }
@@ -822,6 +908,7 @@ int64_t vmci_qpair_ready(struct vmci_qpair *qpair)
 
 	if (lib_usable(qpair->vmci))
 		return VMCI_ERROR_UNAVAILABLE;
+	attend(qpair);
 	n = ring_ready(qpair->ring, UINT64_MAX);
 	return n < 0 ? corrupt(qpair) : n;
 }
@@ -832,6 +919,7 @@ int64_t vmci_qpair_room(struct vmci_qpair *qpair)
 
 	if (lib_usable(qpair->vmci))
 		return VMCI_ERROR_UNAVAILABLE;
+	attend(qpair);
 	n = ring_room(qpair->ring, UINT64_MAX);
 	return n < 0 ? corrupt(qpair) : n;
 }

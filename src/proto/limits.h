@@ -366,4 +366,13 @@
 /* Objects looked at for one request to list them, whether they are shown or not. */
 #define LIMIT_BRK_LIST 8192u
 
+/* --- Direct queue pairs ----------------------------------------------------------------------------------------- */
+
+/*
+ * Pieces that the pages of a direct queue pair may lie in. Each is a mapping, two where its ring is mapped twice: so a pair
+ * has an eighth of what the kernel gives a process (vm.max_map_count, 65530), and all pairs of a process have a quarter.
+ */
+#define LIMIT_DIRECT_RUNS 4096u
+#define LIMIT_DIRECT_MAPPINGS 16384u
+
 #endif /* PROTO_LIMITS_H */

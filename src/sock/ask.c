@@ -35,8 +35,9 @@
 /* Between two attempts to connect. */
 #define RETRY_MS 20
 
-/* The spare has this number or a higher one, if there are so many. */
+/* The spare has this number or a higher one; where there are not so many, half of it, and so on. */
 #define SPARE_NUMBER 960
+#define SPARE_NUMBER_MIN 30
 
 enum { NONE, BUSY, KEPT };
 
@@ -82,7 +83,7 @@ static void forget(void)
 	struct stat st;
 
 	if (atomic_load(&state) == KEPT && !fstat(spare.fd, &st) && st.st_dev == spare.dev && st.st_ino == spare.ino)
-		sys_close(spare.fd);
+		close(spare.fd);
 	atomic_store(&state, NONE);
 }
 
@@ -103,7 +104,7 @@ static int take_spare(void)
 		fd = spare.fd;
 		/* A child that was made past the C library. */
 		if (spare.pid != getpid()) {
-			sys_close(fd);
+			close(fd);
 			fd = -1;
 		}
 	}
@@ -117,18 +118,18 @@ static void put_spare(int fd)
 	struct stat st;
 
 	if (!atomic_compare_exchange_strong(&state, &expected, BUSY)) {
-		sys_close(fd);
+		close(fd);
 		return;
 	}
-	if (fd < SPARE_NUMBER) {
-		high = fcntl(fd, F_DUPFD_CLOEXEC, SPARE_NUMBER);
+	for (int number = SPARE_NUMBER; fd < number && number >= SPARE_NUMBER_MIN; number /= 2) {
+		high = fcntl(fd, F_DUPFD_CLOEXEC, number);
 		if (high >= 0) {
-			sys_close(fd);
+			close(fd);
 			fd = high;
 		}
 	}
 	if (fstat(fd, &st)) {
-		sys_close(fd);
+		close(fd);
 		atomic_store(&state, NONE);
 		return;
 	}
@@ -302,7 +303,7 @@ static int come(uint64_t until)
 		return -ENETUNREACH;
 	r = tell(fd, &msg, &label, msg.len ? 1 : 0, until);
 	if (r) {
-		sys_close(fd);
+		close(fd);
 		return r == -EPIPE ? -ENETUNREACH : r;
 	}
 	return fd;
@@ -326,7 +327,7 @@ static int is_there(uint32_t *ret_flags)
 			put_spare(fd);
 			return 0;
 		}
-		sys_close(fd);
+		close(fd);
 	}
 	for (;;) {
 		uint64_t until = now_ms() + ASK_REPLY_MS;
@@ -338,7 +339,7 @@ static int is_there(uint32_t *ret_flags)
 				put_spare(fd);
 				return 0;
 			}
-			sys_close(fd);
+			close(fd);
 		}
 		if (r != -ENETUNREACH && r != -EPIPE)
 			return r;
@@ -382,7 +383,7 @@ static int do_ask(struct fab_msg *request, const struct iovec *data, unsigned n_
 				put_spare(fd);
 				return 0;
 			}
-			sys_close(fd);
+			close(fd);
 		}
 		if (r == -EPIPE && is_told && !again)
 			return r;

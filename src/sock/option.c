@@ -230,7 +230,7 @@ int sock_open_device(int flags)
 	r = mark_write(fd, &mark);
 	if (!r)
 		return fd;
-	sys_close(fd);
+	close(fd);
 	return r;
 }
 

@@ -244,7 +244,7 @@ static int make(enum mark_kind kind, int flags, const struct mark *mark)
 	r = mark_write(fd, mark);
 	if (!r)
 		return fd;
-	sys_close(fd);
+	close(fd);
 	return r;
 }
 
@@ -312,7 +312,7 @@ static int renew(const struct sock *sock)
 	copy_options(sock->fd, fd);
 	if (dup3(fd, sock->fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0) < 0)
 		r = -errno;
-	sys_close(fd);
+	close(fd);
 	return r;
 }
 
@@ -524,13 +524,13 @@ int sock_accept(int fd, struct sockaddr *ret_address, socklen_t *len, int flags,
 			return -errno;
 		if (fab_address_parse(&sun, sun_len, &peer)) {
 			/* Nobody that vmcid has introduced. */
-			sys_close(new);
+			close(new);
 			continue;
 		}
 		if (ret_address) {
 			r = sock_put_address(handle_make(peer.context, peer.port), ret_address, len);
 			if (r) {
-				sys_close(new);
+				close(new);
 				return r;
 			}
 		}

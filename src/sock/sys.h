@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * System calls, past the C library: where this code is part of libvmci-preload, the functions of the same names are that
- * library's own, and would ask us back. None of them is a point where a thread can be cancelled. -1 and errno, as ever.
+ * library's own, and would ask us back. close(2) is not among them. None of them is a point where a thread can be cancelled. -1 and errno, as ever.
  */
 #ifndef SOCK_SYS_H
 #define SOCK_SYS_H
@@ -56,11 +56,6 @@ static inline int sys_poll(struct pollfd *fds, nfds_t n, int timeout_ms)
 	struct timespec time = { .tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000l };
 
 	return (int)syscall(SYS_ppoll, fds, n, timeout_ms < 0 ? NULL : &time, NULL, 0);
-}
-
-static inline int sys_close(int fd)
-{
-	return (int)syscall(SYS_close, fd);
 }
 
 #endif /* SOCK_SYS_H */

@@ -32,11 +32,13 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/checked.h"
@@ -657,4 +659,64 @@ static const struct mem_ops port_ops = {
 struct mem vus_dma_mem(struct vus_dma *dma)
 {
 	return (struct mem){ .ops = &port_ops, .ctx = dma };
+}
+
+/* --- Lending ----------------------------------------------------------------------------- */
+
+/**
+ * can_lend() - is a page of this file there whenever it is touched?
+ */
+static bool can_lend(const struct vus_file *file)
+{
+	int seals = fcntl(file->fd, F_GET_SEALS);
+	struct statfs fs;
+
+	return seals >= 0 && seals & F_SEAL_SHRINK && !fstatfs(file->fd, &fs) && fs.f_type == TMPFS_MAGIC;
+}
+
+/**
+ * add_place() - @len bytes at @offset of @file come next
+ */
+static int add_place(struct vus_places *places, const struct vus_file *file, uint64_t offset, uint64_t len)
+{
+	struct vus_place *last = places->n ? &places->place[places->n - 1] : NULL;
+	unsigned i;
+
+	for (i = 0; i < places->n_fds && places->fd[i] != file->fd; i++)
+		;
+	if (i == places->n_fds) {
+		if (!can_lend(file))
+			return -ENOTSUP;
+		if (i == VUS_PLACES_FILES)
+			return -E2BIG;
+		places->fd[places->n_fds++] = file->fd;
+	}
+	if (last && last->file == i && last->offset + last->len == offset) {
+		last->len += len;
+		return 0;
+	}
+	if (places->n == places->max)
+		return -E2BIG;
+	places->place[places->n++] = (struct vus_place){ .file = i, .offset = offset, .len = len };
+	return 0;
+}
+
+int vus_dma_places(struct vus_dma *dma, const struct mem_pages *pages, size_t off, size_t len,
+		   struct vus_places *places)
+{
+	int r = 0;
+
+	assert(!((off | len) & (GRANULE - 1)));
+	if (!range_fits(off, len, pages->size))
+		return -EFAULT;
+	for (; !r && len; off += GRANULE, len -= GRANULE) {
+		uint64_t addr = pages->addr[off >> pages->shift] + (off & (((size_t)1 << pages->shift) - 1)), part;
+		const struct range *range;
+
+		if (!translate(dma, addr, VUS_DMA_READ | VUS_DMA_WRITE, &part))
+			return -EFAULT;
+		range = &dma->range[above(dma, addr) - 1];
+		r = add_place(places, range->file, range->offset + (addr - range->addr), GRANULE);
+	}
+	return r;
 }

@@ -95,4 +95,40 @@ bool vus_dma_is_lost(const struct vus_dma *dma);
  */
 bool vus_dma_is_share_off_suspected(struct vus_dma *dma);
 
+/**
+ * struct vus_place - a part of a file of guest memory
+ * @file: index into struct vus_places.fd
+ */
+struct vus_place {
+	unsigned file;
+	uint64_t offset;
+	uint64_t len;
+};
+
+/* Files that taken pages may lie in, to be told of. */
+#define VUS_PLACES_FILES 2u
+
+/**
+ * struct vus_places - where taken pages lie
+ * @place: room for @max, of which @n are used; what is adjacent is one
+ * @fd:    @n_fds of them, borrowed from the table: good until it changes
+ */
+struct vus_places {
+	struct vus_place *place;
+	unsigned n;
+	unsigned max;
+	int fd[VUS_PLACES_FILES];
+	unsigned n_fds;
+};
+
+/**
+ * vus_dma_places() - add where [@off, @off + @len) of taken pages lies, for somebody who is to map it himself
+ * @off, @len: multiples of 4096
+ *
+ * Return: 0; -EFAULT: not all of it is mapped now; -E2BIG: more places, or files, than there is room for; -ENOTSUP: a
+ * file that is not to be lent: not sealed against shrinking, or huge pages, where a touch can be SIGBUS
+ */
+int vus_dma_places(struct vus_dma *dma, const struct mem_pages *pages, size_t off, size_t len,
+		   struct vus_places *places);
+
 #endif /* VFIO_DMA_H */

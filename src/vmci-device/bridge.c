@@ -26,6 +26,12 @@
  * somebody else to call (OFFERED, GUEST_LEFT, and those whose guest memory is not mapped at present), and one for DONE.
  * For a peer that does not come, or does not read what the guest wrote last, nobody waits for ever.
  *
+ * Direct pairs (@loan): a trusted peer has the guest's pages themselves, so there is nothing to copy, and the ring is there
+ * for its life socket only. When the peer goes to sleep it says so by that, and as long as it sleeps the guest's indices
+ * are looked at for it, in the same lists and at the same intervals; else the bridge is in WAITING. When the peer has
+ * left, the guest is told at once: all is with it. When the guest leaves, the peer gets what it has not read in one piece.
+ * When the VMM unmaps a page of it, both are told that the other has left.
+ *
  * Fairness: the hot ones take turns, each with a bounded number of bytes for either direction, and all of them
  * together have a bound for one round, so that other event sources have their turn.
  */
@@ -76,6 +82,8 @@ TAILQ_HEAD(bridge_list, bridge);
  * @parked:    the guest's memory is not there now
  * @unpublished: bytes were put into the guest's ring, and the index could not be
  * @rest:      what the guest wrote last
+ * @is_direct: the peer wants the guest's pages
+ * @loan:      it has them
  */
 struct bridge {
 	TAILQ_ENTRY(bridge) link;
@@ -97,6 +105,8 @@ struct bridge {
 	uint8_t *rest;
 	size_t rest_len;
 	size_t rest_off;
+	bool is_direct;
+	struct loan *loan;
 };
 
 /**
@@ -106,6 +116,7 @@ struct bridge {
  * @count:     bridges in all lists
  * @lingering: bytes of all @rest that are not written yet
  * @holding:   bridges_next_hold() may find something
+ * @loans:     bridges that have one
  */
 struct bridges {
 	sd_event *event;
@@ -117,6 +128,7 @@ struct bridges {
 	unsigned count;
 	size_t lingering;
 	bool holding;
+	unsigned loans;
 	void (*idle)(void *ctx);
 	void *idle_ctx;
 };
@@ -186,6 +198,9 @@ static void drop_rest(struct bridge *b)
 static void done(struct bridge *b)
 {
 	b->io = sd_event_source_disable_unref(b->io);
+	if (b->loan)
+		b->bridges->loans--;
+	b->loan = loan_free(b->loan);
 	if (b->ring)
 		ring_leave(b->ring);
 	b->ring = ring_free(b->ring);
@@ -367,12 +382,30 @@ static void give_up(struct bridge *b, int error)
 	end(b);
 }
 
+/* The same for a direct pair, where nothing is moved: does the peer have to be woken? */
+static uint64_t turn_direct(struct bridge *b)
+{
+	int r = 0;
+
+	if (ring_state(b->ring) != RING_LEFT)
+		r = loan_look(b->loan);
+	if (r < 0 || ring_state(b->ring) == RING_LEFT) {
+		say(b, r < 0 ? "guest memory is not mapped" : "the peer has left");
+		end(b);
+	} else if (r == 0 && b->place != WAITING) {
+		move(b, WAITING);
+	}
+	return 0;
+}
+
 /* Move bytes, in each direction @budget at most. Return: bytes moved. @b may be DONE afterwards. */
 static uint64_t turn(struct bridge *b, uint64_t budget)
 {
 	uint64_t moved = 0, t;
 	int r = 0;
 
+	if (b->loan)
+		return turn_direct(b);
 	/* First the state: what the peer wrote before it left is there once this is seen. */
 	if (b->state == OPEN && ring_state(b->ring) == RING_LEFT)
 		peer_left(b);
@@ -396,7 +429,7 @@ static uint64_t turn(struct bridge *b, uint64_t budget)
 static void cool(struct bridge *b, uint64_t t)
 {
 	unsigned ways = (b->stuck ? 0 : RING_IN) | (b->full ? RING_OUT : 0);
-	int r = b->state == OPEN ? ring_arm(b->ring, ways) : 0;
+	int r = b->state == OPEN && !b->loan ? ring_arm(b->ring, ways) : 0;
 
 	if (r < 0)
 		give_up(b, -EPROTO);
@@ -525,6 +558,29 @@ static void open_bridge(struct bridge *b)
 	bridge_attached(b);
 }
 
+static void cannot_lend(const struct bridges *bs, struct vmci_handle handle, int error)
+{
+	log_info("cid %u: queue pair %u:%u: nobody can have its pages: %s", bs->cid, handle.context, handle.resource,
+		 loan_reason(error));
+}
+
+/* Lend the peer the guest's pages. It says itself when it needs us. */
+static void lend(struct bridge *b)
+{
+	struct bridges *bs = b->bridges;
+	int r = loan_begin(ring_fd(b->ring), &b->qp, bs->ports.places, bs->ports.ctx, &b->loan);
+
+	if (r) {
+		cannot_lend(bs, b->hold.handle, r);
+		loan_refuse(ring_fd(b->ring), loan_code(r));
+		end(b);
+		return;
+	}
+	say(b, "attached, direct");
+	bs->loans++;
+	bs->ports.met(bs->ports.ctx, b->hold.context);
+}
+
 void bridge_attached(struct bridge *b)
 {
 	struct bridges *bs = b->bridges;
@@ -534,6 +590,10 @@ void bridge_attached(struct bridge *b)
 	if (bs->ports.map(bs->ports.ctx, b->hold.handle, &b->qp) < 0) {
 		/* Attached pairs have memory: cannot happen. */
 		end(b);
+		return;
+	}
+	if (b->is_direct) {
+		lend(b);
 		return;
 	}
 	say(b, "attached");
@@ -587,7 +647,18 @@ static void keep_rest(struct bridge *b)
 void bridge_gone(struct bridge *b)
 {
 	uint64_t moved = 0;
+	int r;
 
+	if (b->loan) {
+		say(b, "the guest has left");
+		r = loan_return(b->loan);
+		/* Else the program was faster. */
+		if (r && r != -EPIPE)
+			log_info("cid %u: queue pair %u:%u: what the guest wrote last is lost: %s", b->bridges->cid,
+				 b->hold.handle.context, b->hold.handle.resource, strerror(-r));
+		done(b);
+		return;
+	}
 	if (b->state == OPEN) {
 		say(b, "the guest has left");
 		if (!pump_out(b, b->hold.produce, &moved))
@@ -622,6 +693,13 @@ static int on_life(sd_event_source *source, int fd, uint32_t events, void *ctx)
 			done(b);
 		break;
 	case OPEN:
+		if (b->loan) {
+			b->active_at = now(bs);
+			turn_direct(b);
+			if (b->state == OPEN && b->place == WAITING && loan_look(b->loan) > 0)
+				move(b, HOT);
+			break;
+		}
 		if (ring_state(b->ring) == RING_LEFT)
 			peer_left(b);
 		if (!b->parked)
@@ -645,8 +723,24 @@ static int watch(struct bridge *b)
 	return r < 0 ? r : 0;
 }
 
+/* Could the guest's pages of this pair be lent? Return: 0 or VMCI_ERROR_* */
+static int32_t can_lend(struct bridges *bs, struct vmci_handle handle)
+{
+	struct qp qp;
+	int32_t code = bs->ports.look(bs->ports.ctx, handle, &qp);
+	int r;
+
+	if (code < 0)
+		return code;
+	r = loan_check(&qp, bs->ports.places, bs->ports.ctx);
+	if (!r)
+		return 0;
+	cannot_lend(bs, handle, r);
+	return loan_code(r);
+}
+
 int32_t bridge_offer(struct bridges *bs, struct vmci_handle handle, uint32_t context, uint64_t produce,
-		     uint64_t consume, int *ret_memory, int *ret_life)
+		     uint64_t consume, bool direct, int *ret_memory, int *ret_life)
 {
 	const struct bridge_hold hold = {
 		.handle = handle, .context = context, .produce = consume, .consume = produce,
@@ -662,9 +756,15 @@ int32_t bridge_offer(struct bridges *bs, struct vmci_handle handle, uint32_t con
 			return VMCI_ERROR_UNAVAILABLE;
 	if (bs->count >= LIMIT_BRIDGES)
 		return VMCI_ERROR_NO_RESOURCES;
+	if (direct) {
+		code = can_lend(bs, handle);
+		if (code < 0)
+			return code;
+	}
 	b = add(bs, &hold, OFFERED);
 	if (!b)
 		return VMCI_ERROR_NO_MEM;
+	b->is_direct = direct;
 	r = ring_create(hold.produce, hold.consume, &b->ring, ret_memory, ret_life);
 	if (!r) {
 		ring_set_handle(b->ring, handle);
@@ -684,12 +784,15 @@ int32_t bridge_offer(struct bridges *bs, struct vmci_handle handle, uint32_t con
 	return VMCI_SUCCESS_QUEUEPAIR_ATTACH;
 }
 
-int32_t bridge_take(struct bridges *bs, const struct bridge_hold *hold, int memory, int life,
+int32_t bridge_take(struct bridges *bs, const struct bridge_hold *hold, bool direct, int memory, int life,
 		    struct bridge **ret_bridge)
 {
-	struct bridge *b = bs->count < LIMIT_BRIDGES ? add(bs, hold, OPEN) : NULL;
+	int32_t code = direct ? can_lend(bs, hold->handle) : 0;
+	struct bridge *b = !code && bs->count < LIMIT_BRIDGES ? add(bs, hold, OPEN) : NULL;
 	int r;
 
+	if (code < 0)
+		loan_refuse(life, code);
 	if (!b) {
 		fd_close(&memory);
 		closer_close(&life);
@@ -697,6 +800,7 @@ int32_t bridge_take(struct bridges *bs, const struct bridge_hold *hold, int memo
 		bridges_leave(bs, hold->handle);
 		return VMCI_ERROR_NO_RESOURCES;
 	}
+	b->is_direct = direct;
 	r = ring_map(memory, life, bs->cid, hold->produce, hold->consume, &b->ring);
 	fd_close(&memory);
 	if (r)
@@ -792,6 +896,21 @@ void bridges_memory_changed(struct bridges *bs)
 			heat(b);
 		}
 	}
+}
+
+void bridges_memory_gone(struct bridges *bs)
+{
+	struct bridge *b, *next;
+
+	for (unsigned i = HOT; bs->loans && i <= WAITING; i++)
+		for (b = TAILQ_FIRST(&bs->lists[i]); b; b = next) {
+			next = TAILQ_NEXT(b, link);
+			if (!b->loan || loan_is_good(b->loan))
+				continue;
+			log_info("cid %u: queue pair %u:%u: the VMM has unmapped pages that context %u has: it is over",
+				 bs->cid, b->hold.handle.context, b->hold.handle.resource, b->hold.context);
+			end(b);
+		}
 }
 
 void bridges_driver_gone(struct bridges *bs)

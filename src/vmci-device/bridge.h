@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Queue pairs between a guest and other contexts: bytes are copied between the guest's rings, in its memory, and
- * those in a memory that we share with the peer (fabric/ring.h). Neither ever sees the other's memory.
+ * those in a memory that we share with the peer (fabric/ring.h). Neither ever sees the other's memory; but a trusted
+ * peer may have wished for just that, then nothing is copied (loan.h).
  */
 #ifndef VMCI_DEVICE_BRIDGE_H
 #define VMCI_DEVICE_BRIDGE_H
@@ -11,6 +12,7 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
+#include "loan.h"
 #include "proto/handle.h"
 #include "proto/qp.h"
 
@@ -23,12 +25,16 @@ struct bridges;
 struct bridges_ports {
 	void *ctx;
 
-	/* dev_far_check(), dev_far_attach(), dev_qp_map(), dev_qp_detach() of the guest's device */
+	/* dev_far_check(), dev_far_look(), dev_far_attach(), dev_qp_map(), dev_qp_detach() of the guest's device */
 	int32_t (*check)(void *ctx, struct vmci_handle handle, uint32_t context, uint64_t produce, uint64_t consume);
+	int32_t (*look)(void *ctx, struct vmci_handle handle, struct qp *ret_qp);
 	int32_t (*attach)(void *ctx, struct vmci_handle handle, uint32_t context, uint64_t produce, uint64_t consume,
 			  void *owner);
 	int32_t (*map)(void *ctx, struct vmci_handle handle, struct qp *ret_qp);
 	void (*detach)(void *ctx, struct vmci_handle handle);
+
+	/* Of the guest's memory. */
+	loan_places_fn places;
 
 	/* There is a pair with @context now. */
 	void (*met)(void *ctx, uint32_t context);
@@ -66,22 +72,24 @@ struct bridges *bridges_free(struct bridges *bridges);
 /**
  * bridge_offer() - @context wants to attach to a pair that the guest made
  * @produce, @consume: that context's view of the sizes
+ * @direct: it is trusted, and wants the guest's pages
  * @ret_memory, @ret_life: for it; the caller's, to be closed once they are on their way
  *
  * The guest learns of it when the peer has mapped the memory. If it never does, the pair can be attached again.
  * Return: VMCI_SUCCESS_QUEUEPAIR_ATTACH, or VMCI_ERROR_*
  */
 int32_t bridge_offer(struct bridges *bridges, struct vmci_handle handle, uint32_t context, uint64_t produce,
-		     uint64_t consume, int *ret_memory, int *ret_life);
+		     uint64_t consume, bool direct, int *ret_memory, int *ret_life);
 
 /**
  * bridge_take() - the guest attaches to a pair that @hold->context made
+ * @direct: it is trusted, and wants the guest's pages
  * @memory, @life: from it; taken over, also on failure
  * @ret_bridge:    to be the owner of the far end; bridge_attached() or bridge_gone() follows, before anything else
  *
  * Return: VMCI_SUCCESS_QUEUEPAIR_ATTACH, or VMCI_ERROR_*
  */
-int32_t bridge_take(struct bridges *bridges, const struct bridge_hold *hold, int memory, int life,
+int32_t bridge_take(struct bridges *bridges, const struct bridge_hold *hold, bool direct, int memory, int life,
 		    struct bridge **ret_bridge);
 
 /*
@@ -107,6 +115,9 @@ void bridges_cross(struct bridges *bridges, uint32_t context);
 
 /* bridges_memory_changed() - the VMM mapped memory: try what was not there */
 void bridges_memory_changed(struct bridges *bridges);
+
+/* bridges_memory_gone() - the VMM unmapped memory: what was lent of it is not any more */
+void bridges_memory_gone(struct bridges *bridges);
 
 /* bridges_driver_gone() - the guest's driver has gone; the device has called bridge_gone() for what was attached */
 void bridges_driver_gone(struct bridges *bridges);

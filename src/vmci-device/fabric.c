@@ -70,6 +70,7 @@ struct watch {
  * @has_window: some vmcid did
  * @roomy:   the guest has made room since mail did not fit
  * @stopped: GONE, and not to come back
+ * @places:  of the guest's memory; NULL: it is not to be lent
  * @watches: @n_watches of them; @n_untold are not told
  */
 struct fabric {
@@ -81,6 +82,8 @@ struct fabric {
 	struct bells *bells;
 	struct bridges *bridges;
 	struct outlet *outlet;
+	loan_places_fn places;
+	void *places_ctx;
 	char *rendezvous;
 	char name[FAB_LABEL_MAX + 1];
 	const struct window *window;
@@ -308,7 +311,8 @@ static void answer_attach(struct fabric *f, const struct fab_msg *question)
 		answer.status = VMCI_ERROR_NOT_FOUND;
 	else
 		answer.status = bridge_offer(f->bridges, question->handle, question->other.context, question->size0,
-					     question->size1, &answer.fd[0], &answer.fd[1]);
+					     question->size1, question->flags & FAB_F_DIRECT, &answer.fd[0],
+					     &answer.fd[1]);
 	answer.n_fds = answer.status == VMCI_SUCCESS_QUEUEPAIR_ATTACH ? 2 : 0;
 	fab_client_answer(f->client, &answer);
 	/* Should they not arrive, the life ends with them. */
@@ -545,7 +549,7 @@ int32_t fabric_far_find(struct fabric *f, const struct dev_far *far, void **ret_
 	if (reply.status < 0)
 		return reply.status;
 	hold.context = reply.other.context;
-	code = bridge_take(f->bridges, &hold, reply.fd[0], reply.fd[1], &bridge);
+	code = bridge_take(f->bridges, &hold, reply.flags & FAB_F_DIRECT, reply.fd[0], reply.fd[1], &bridge);
 	if (code < 0)
 		return code;
 	*ret_owner = bridge;
@@ -631,6 +635,20 @@ static int32_t port_check(void *ctx, struct vmci_handle handle, uint32_t context
 	struct fabric *f = ctx;
 
 	return f->dev ? dev_far_check(f->dev, handle, context, produce, consume) : VMCI_ERROR_NOT_FOUND;
+}
+
+static int32_t port_look(void *ctx, struct vmci_handle handle, struct qp *ret_qp)
+{
+	struct fabric *f = ctx;
+
+	return f->dev ? dev_far_look(f->dev, handle, ret_qp) : VMCI_ERROR_NOT_FOUND;
+}
+
+static int port_places(void *ctx, const struct mem_pages *pages, size_t off, size_t len, struct vus_places *places)
+{
+	struct fabric *f = ctx;
+
+	return f->places ? f->places(f->places_ctx, pages, off, len, places) : -ENOTSUP;
 }
 
 static int32_t port_attach(void *ctx, struct vmci_handle handle, uint32_t context, uint64_t produce, uint64_t consume,
@@ -765,6 +783,17 @@ void fabric_memory_changed(struct fabric *f)
 	bridges_memory_changed(f->bridges);
 }
 
+void fabric_memory_gone(struct fabric *f)
+{
+	bridges_memory_gone(f->bridges);
+}
+
+void fabric_set_places(struct fabric *f, loan_places_fn places, void *ctx)
+{
+	f->places = places;
+	f->places_ctx = ctx;
+}
+
 size_t fabric_lingering(const struct fabric *f)
 {
 	return bridges_lingering(f->bridges);
@@ -811,6 +840,8 @@ static int make_parts(struct fabric *f, const struct fabric_config *config)
 	const struct bridges_ports bridges_ports = {
 		.ctx = f,
 		.check = port_check,
+		.look = port_look,
+		.places = port_places,
 		.attach = port_attach,
 		.map = port_map,
 		.detach = port_detach,

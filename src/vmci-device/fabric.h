@@ -11,6 +11,7 @@
 
 #include "device/device.h"
 #include "end.h"
+#include "loan.h"
 #include "window.h"
 
 struct fabric;
@@ -78,6 +79,12 @@ int fabric_open(struct fabric *f, struct stream *s, uint32_t local_cid, uint32_t
 
 /* fabric_postpone() - the same when there is a vmcid: see outlet_postpone(); -EHOSTDOWN: none will come */
 int fabric_postpone(struct fabric *f, struct stream *s, void **ret_end);
+
+/* fabric_memory_gone() - the VMM unmapped memory */
+void fabric_memory_gone(struct fabric *f);
+
+/* fabric_set_places() - the guest memory of the device that is there; NULL: it is not to be lent to anybody */
+void fabric_set_places(struct fabric *f, loan_places_fn places, void *ctx);
 
 /* Ports of the device: see struct dev_ports. None of them waits for more than LIMIT_FABRIC_CALL_MS. */
 int32_t fabric_datagram(struct fabric *f, const uint8_t *dg, size_t size);

@@ -173,6 +173,13 @@ static void port_far_gone(void *ctx, void *owner)
 	fabric_far_gone(vm->config.fabric, owner);
 }
 
+static int places(void *ctx, const struct mem_pages *pages, size_t off, size_t len, struct vus_places *ret)
+{
+	struct vm *vm = ctx;
+
+	return vus_dma_places(vm->dma, pages, off, len, ret);
+}
+
 static void port_log(void *ctx, enum log_level level, const char *line)
 {
 	struct vm *vm = ctx;
@@ -300,8 +307,11 @@ static void op_dma_changed(void *ctx, uint64_t addr, uint64_t size, bool mapped)
 
 	(void)addr;
 	(void)size;
-	if (!mapped)
+	if (!mapped) {
+		if (vm->config.fabric)
+			fabric_memory_gone(vm->config.fabric);
 		return;
+	}
 	streams_memory_changed(vm->streams);
 	if (vm->config.fabric)
 		fabric_memory_changed(vm->config.fabric);
@@ -531,10 +541,11 @@ int vm_new(sd_event *event, int fd, const struct vm_config *config, void (*ended
 	keeper_attach(config->keeper, vus_session_fd(vm->session));
 	if (config->hybrid)
 		hybrid_set_streams(config->hybrid, vm->streams);
-	if (config->fabric)
+	if (config->fabric) {
 		fabric_set_dev(config->fabric, vm->dev);
-	if (config->fabric)
+		fabric_set_places(config->fabric, places, vm);
 		fabric_set_streams(config->fabric, vm->streams);
+	}
 	*ret_vm = vm;
 	return 0;
 
@@ -583,8 +594,10 @@ struct vm *vm_free(struct vm *vm)
 	/* While guest memory is still there: streams hand over what the guest wrote last. */
 	if (vm->session)
 		dev_reset(vm->dev);
-	if (vm->config.fabric)
+	if (vm->config.fabric) {
 		fabric_set_dev(vm->config.fabric, NULL);
+		fabric_set_places(vm->config.fabric, NULL, NULL);
+	}
 	vm->streams = streams_free(vm->streams);
 	vm->dev = dev_free(vm->dev);
 	if (vm->session)

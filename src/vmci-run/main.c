@@ -156,9 +156,8 @@ static int join(int fd, const struct home *home, uint32_t *cid)
 			vmci_strerror(reply.status));
 	} else {
 		*cid = reply.handle.context;
-		held = fcntl(fd, F_DUPFD, HELD_NUMBER);
-		if (held < 0)
-			held = fcntl(fd, F_DUPFD, 3);
+		for (int number = HELD_NUMBER; held < 0 && number >= 3; number /= 2)
+			held = fcntl(fd, F_DUPFD, number);
 		if (held < 0)
 			fprintf(stderr, "vmci-run: %s\n", strerror(errno));
 	}

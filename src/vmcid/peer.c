@@ -572,6 +572,7 @@ static void answer_pair(struct ask *ask, struct fab_msg *answer)
 	r = brk_qp_attached(asker->client, device->client, &ask->qp, msg.token);
 	memcpy(msg.fd, pair->fd, sizeof(pair->fd));
 	msg.other.context = ask->qp.handle.context;
+	msg.flags = ask->qp.direct ? FAB_F_DIRECT : 0;
 	ask_end(ask, r, &msg);
 	thing_free(pair);
 }
@@ -785,6 +786,7 @@ static struct brk_qp qp_of(const struct fab_msg *msg)
 		.produce = msg->size0,
 		.consume = msg->size1,
 		.trusted = msg->flags & FAB_F_TRUSTED,
+		.direct = msg->flags & FAB_F_DIRECT,
 	};
 }
 
@@ -792,6 +794,8 @@ static int32_t do_qp_create(struct call *call)
 {
 	struct brk_qp qp = qp_of(call->msg);
 
+	if (call->thing)
+		call->thing->direct = qp.direct;
 	return taken(call, brk_qp_create(call->client, &qp, call->resume, call->thing, &call->reply.handle,
 					 call->reply.token));
 }
@@ -811,6 +815,7 @@ static int32_t do_qp_attach(struct call *call)
 	pair = found;
 	memcpy(call->reply.fd, pair->fd, sizeof(pair->fd));
 	call->reply.n_fds = pair->n_fds;
+	call->reply.flags = pair->direct ? FAB_F_DIRECT : 0;
 	reply(call->peer, call->msg, r, &call->reply);
 	/* Nobody needs it here any more: it is between the two. */
 	thing_free(pair);

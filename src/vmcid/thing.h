@@ -29,6 +29,7 @@ enum thing_kind {
  * struct thing - descriptors of a client
  * @user: who pays for them
  * @fd:   @n_fds of them, owned; of a sink none: they are in @sink
+ * @direct: of a pair: its creator wants the guest's own pages
  */
 struct thing {
 	enum thing_kind kind;
@@ -36,6 +37,7 @@ struct thing {
 	struct sink *sink;
 	int fd[THING_FDS_MAX];
 	unsigned n_fds;
+	bool direct;
 };
 
 /* thing_fds() - descriptors of a thing of @kind */

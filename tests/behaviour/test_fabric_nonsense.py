@@ -9,11 +9,11 @@ import struct
 
 import pytest
 from testbed.fabric import (ADD, ANSWER, ASK, ASSIGN, BELL_CREATE, BELL_DESTROY, BELL_OPEN, CHECK, DATA_MAX, DEVICE,
-                            DG_CREATE, DG_DESTROY, DG_SEND, EVENTS, GROUP_CREATE, GROUP_DESTROY, GROUP_MEMBER,
+                            DIRECT, DG_CREATE, DG_DESTROY, DG_SEND, EVENTS, GROUP_CREATE, GROUP_DESTROY, GROUP_MEMBER,
                             HEADER_SIZE, HELLO, LIST, NAME, OFF, PRIV, QP_ATTACH, QP_CREATE, QP_DETACH, QP_HOLD,
                             REMOVE, REMOVE_ALL, REPLY, RESTRICTED, RESUME, SHM_ATTACH, SHM_CREATE, SHM_DETACH,
-                            SHM_HOLD, SHM_QUERY, TRUSTED, WATCH, Ended, Endpoint, Message, datagram,
-                            discovery_request, eventfd)
+                            SHM_HOLD, SHM_QUERY, STREAM_BIND, STREAM_CONNECT, STREAM_OPEN, TRUSTED, WATCH, Ended,
+                            Endpoint, Message, datagram, discovery_request, eventfd)
 from testbed.process import until
 
 # What a request may have: fields, flags (besides those of which there must be one), one of, data, descriptors.
@@ -28,8 +28,8 @@ TYPES = {
     BELL_CREATE: ((R, T), RESUME, (), (0, 0), 1),
     BELL_DESTROY: ((C, R), 0, (), (0, 0), 0),
     BELL_OPEN: ((C, R), 0, (), (0, 0), 0),
-    QP_CREATE: ((C, R, C2, S0, S1, T), RESUME | TRUSTED, (), (0, 0), 2),
-    QP_ATTACH: ((C, R, C2, S0, S1), TRUSTED, (), (0, 0), 0),
+    QP_CREATE: ((C, R, C2, S0, S1, T), RESUME | TRUSTED | DIRECT, (), (0, 0), 2),
+    QP_ATTACH: ((C, R, C2, S0, S1), TRUSTED | DIRECT, (), (0, 0), 0),
     QP_HOLD: ((C, R, C2, S0, S1, T), TRUSTED, (), (0, 0), 0),
     QP_DETACH: ((C, R), 0, (), (0, 0), 0),
     SHM_CREATE: ((R, S0, S1, T), RESUME, (), (0, 0), 1),
@@ -43,6 +43,9 @@ TYPES = {
     GROUP_DESTROY: ((C, R), 0, (), (0, 0), 0),
     GROUP_MEMBER: ((C, R, C2, R2), ASSIGN, (ADD, REMOVE, CHECK), (0, 0), 0),
     LIST: ((S0,), 0, (), (0, 0), 0),
+    STREAM_BIND: ((C, R), 0, (), (0, 0), 1),
+    STREAM_CONNECT: ((C, R, C2, R2, S0), 0, (), (0, 0), 1),
+    STREAM_OPEN: ((C, R, C2, R2), 0, (), (0, 0), 0),
 }
 BITS = [1 << bit for bit in range(32)]
 
@@ -175,7 +178,7 @@ PACKETS = {
     "ones": b"\xff" * HEADER_SIZE,
     "text": b"GET / HTTP/1.0\r\n\r\n" * 5,
     "type 0": Message(0).pack(),
-    "type 25": Message(25).pack(),
+    "an unknown type": Message(STREAM_OPEN + 1).pack(),
     "type 65535": Message(0xffff).pack(),
     "the largest": Message(LIST).pack() + bytes(DATA_MAX),
     "larger than the largest": Message(DG_SEND).pack() + bytes(DATA_MAX + 1),

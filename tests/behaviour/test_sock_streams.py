@@ -543,3 +543,26 @@ def test_who_is_there(run):
         assert peer_of(socket.socket()) == "ENOTSOCK"
         assert peer_of(socket.socketpair()[0]) == "ENOTSOCK"
     """, str(BUILD / "libvmci.so.0"))
+
+
+def test_few_descriptors(run):
+    """A low limit: ours are out of the way all the same, and when none is left, that is what is said."""
+    run.python("""
+        import resource
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        server = listener(5000)
+        one = client(5000)
+        two, _ = server.accept()
+        assert max(fd.fileno() for fd in (server, one, two)) < 10
+        opened = []
+        while (fd := os.dup(0)) < 62:
+            opened.append(fd)
+        assert error_of(client, 5000) in ("success", "EMFILE")
+        with contextlib.suppress(OSError):
+            while True:
+                opened.append(os.dup(0))
+        assert error_of(make) == "EMFILE"
+        for fd in opened:
+            os.close(fd)
+        assert client(5000)
+    """)

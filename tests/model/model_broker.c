@@ -864,6 +864,7 @@ static struct brk_qp some_qp(struct vmci_handle handle)
 		.produce = sizes[dice(20) ? dice(2) : dice(6)],
 		.consume = sizes[dice(20) ? dice(2) : dice(6)],
 		.trusted = !dice(8),
+		.direct = !dice(8),
 	};
 }
 
@@ -879,6 +880,14 @@ static int32_t check_sizes(const struct brk_qp *qp)
 static bool is_possible(uint32_t cid)
 {
 	return cid == 2 || (cid >= 16 && cid != ANY);
+}
+
+/* A VM that is there, and not the client's own. */
+static bool is_other_vm(const struct client *c, uint32_t cid)
+{
+	int place = present(cid);
+
+	return place >= 0 && places[place].kind == VM && c->place != (unsigned)place;
 }
 
 static void step_qp_create(int i)
@@ -904,6 +913,10 @@ static void step_qp_create(int i)
 	if (!expected && asked.context != own && present(asked.context) >= 0 &&
 	    places[present(asked.context)].kind == VM)
 		expected = VMCI_ERROR_NO_ACCESS;
+	if (!expected && qp.direct && !c->trusted)
+		expected = VMCI_ERROR_NO_ACCESS;
+	if (!expected && qp.direct && !is_other_vm(c, qp.peer))
+		expected = VMCI_ERROR_INVALID_ARGS;
 	if (!expected)
 		expected = wish(c, asked.context, asked.resource);
 	if (!expected && qp.peer != ANY)
@@ -932,7 +945,7 @@ static int32_t may_attach(const struct client *c, const struct object *pair, con
 	result = meet(c, creator->place, creator->trusted);
 	if (result)
 		return result;
-	if ((qp->trusted && !creator->trusted) || (pair->want_trusted && !c->trusted))
+	if ((qp->trusted && !creator->trusted) || ((pair->want_trusted || qp->direct) && !c->trusted))
 		return VMCI_ERROR_NO_ACCESS;
 	if ((pair->peer != ANY && pair->peer != places[c->place].cid) || (qp->peer != ANY &&
 									  qp->peer != pair->end_cid[0]))
@@ -953,7 +966,7 @@ static int32_t ask_guest(const struct client *c, const struct brk_qp *qp)
 	result = meet(c, (unsigned)place, false);
 	if (result)
 		return result;
-	if ((qp->trusted && !c->trusted) || (qp->peer != ANY && qp->peer != qp->handle.context))
+	if (((qp->trusted || qp->direct) && !c->trusted) || (qp->peer != ANY && qp->peer != qp->handle.context))
 		return VMCI_ERROR_NO_ACCESS;
 	return BRK_ASK;
 }

@@ -255,14 +255,14 @@ def test_doorbell_that_is_gone_or_another(fabric, machine):
 class Pair:
     """A queue pair between a machine and a host program, with a doorbell of each for what it did."""
 
-    def __init__(self, fabric, machine, creator, produce=MIB, consume=MIB, cid=2):
-        """Sizes are the creator's."""
+    def __init__(self, fabric, machine, creator, produce=MIB, consume=MIB, cid=2, flags=0):
+        """Sizes are the creator's, flags the host's."""
         self.machine, self.host = machine, fabric.host(cid)
         if creator == "guest":
             self.handle = machine.run(f"qp alloc any {self.host.cid} {produce} {consume} 0").last
-            self.host.run(f"qp attach {self.handle} {consume} {produce} 0")
+            self.host.run(f"qp attach {self.handle} {consume} {produce} {flags}")
         else:
-            self.handle = self.host.run(f"qp create any {machine.cid} {produce} {consume} 0").last
+            self.handle = self.host.run(f"qp create any {machine.cid} {produce} {consume} {flags}").last
             machine.run(f"qp alloc {self.handle} {self.host.cid} {consume} {produce} 1")
         self.guest_bell = machine.run("bell create any").last
         self.host_bell = self.host.run("bell create any").last

@@ -349,7 +349,10 @@ def test_the_keeper_has_nothing_of_the_fabric(bench):
     while sock.recv(100):
         pass
     sock.close()
-    assert vmcid.link.is_ended() or not vmcid.link.sock.recv(1)
+    try:
+        assert vmcid.link.is_ended() or not vmcid.link.sock.recv(1)
+    except ConnectionResetError:    # it had not read everything
+        pass
     assert pathlib.Path(f"/proc/{keeper}").exists()
     answer.close()
     # What the fixture expects of the end cannot be had here.

@@ -165,9 +165,9 @@ class FabricBed:
     def __getitem__(self, name):
         return self.machines[name]
 
-    def host(self, cid=2):
-        """A host program in context cid (any: a new one); it ends with settle()."""
-        host = Host(self.broker.runtime, self.work.path / f"host{len(self.hosts)}.log", cid)
+    def host(self, cid=2, uid=None):
+        """A host program in context cid (any: a new one), perhaps another user's; it ends with settle()."""
+        host = Host(self.broker.runtime, self.work.path / f"host{len(self.hosts)}.log", cid, uid)
         self.hosts.append(host)
         return host
 

@@ -72,7 +72,7 @@ class Pending:
 class Host:
     """A membership in a context of the fabric whose runtime directory is given."""
 
-    def __init__(self, runtime, log, cid=2):
+    def __init__(self, runtime, log, cid=2, uid=None):
         self.log = log
         self.changed = threading.Condition()
         self.numbers = itertools.count(1)
@@ -80,7 +80,8 @@ class Host:
         self.closed = False
         with open(log, "ab") as out:
             self.child = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", host_program("hostx"), str(cid)],
+                ["setpriv", "--pdeathsig", "KILL", *([] if uid is None else [f"--reuid={uid}", "--clear-groups"]), "--",
+                 host_program("hostx"), str(cid)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, text=True,
                 env={**os.environ, "VMCI_RUNTIME_DIR": str(runtime)})
         hello = Pending(self, 0, "hello")

@@ -260,6 +260,41 @@ static void test_a_guests_pair_is_asked_for(void **state)
 	assert_int_equal(brk_qp_detach(root, qp.handle), 3);
 }
 
+/* A guest's own pages: for trusted ones, and only guests have any. */
+static void test_direct(void **state)
+{
+	struct rig *rig = *state;
+	struct brk_client *a = rig_join(rig, 5, 2), *root = rig_join(rig, 0, 2), *soft = rig_join(rig, 0, 100), *device;
+	struct brk_client *vm = rig_vm(rig, &(struct brk_vm){ .cid = 40 }, NULL);
+	struct brk_qp qp = { .handle = { 40, 2000 }, .peer = ANY, .produce = 4096, .consume = 8192, .direct = true };
+	uint32_t creator;
+	struct vmci_handle h;
+	void *found;
+
+	/* The guest's pair. */
+	assert_int_equal(brk_qp_attach(a, &qp, &found, &creator, NULL, &device), VMCI_ERROR_NO_ACCESS);
+	assert_int_equal(brk_qp_attach(root, &qp, &found, &creator, NULL, &device), BRK_ASK);
+	assert_ptr_equal(device, vm);
+	assert_int_equal(brk_qp_attached(root, vm, &qp, NULL), 5);
+	/* One's own. */
+	qp.handle = handle_make(ANY, ANY);
+	assert_int_equal(create(rig, root, &qp, NULL, &h), VMCI_ERROR_INVALID_ARGS);
+	qp.peer = 100;
+	assert_int_equal(create(rig, root, &qp, NULL, &h), VMCI_ERROR_INVALID_ARGS);
+	qp.peer = 41;
+	assert_int_equal(create(rig, root, &qp, NULL, &h), VMCI_ERROR_INVALID_ARGS);
+	qp.peer = 40;
+	assert_int_equal(create(rig, a, &qp, NULL, &h), VMCI_ERROR_NO_ACCESS);
+	assert_int_equal(create(rig, vm, &qp, NULL, &h), VMCI_ERROR_NO_ACCESS);
+	assert_int_equal(create(rig, root, &qp, NULL, &h), 4);
+	/* Between programs it means nothing; but it is not for everybody to say. */
+	assert_int_equal(create(rig, root, &usual, NULL, &h), 4);
+	qp = (struct brk_qp){ .handle = h, .peer = ANY, .produce = 4096, .consume = 8192, .direct = true };
+	assert_int_equal(brk_qp_attach(rig_join(rig, 6, 101), &qp, &found, &creator, NULL, &device), VMCI_ERROR_NO_ACCESS);
+	assert_int_equal(brk_qp_attach(soft, &qp, &found, &creator, NULL, &device), 5);
+	thing_unused(found);
+}
+
 /* Who stays in a pair that the guest has left does not keep others from the guest's next one. */
 static void test_a_guests_next_pair(void **state)
 {
@@ -356,6 +391,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_v74_create_errors_in_order, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_v74_attach_errors_in_order, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_a_guests_pair_is_asked_for, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_direct, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_a_guests_next_pair, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_v76_quota_of_bytes, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_v76_quota_of_pairs, rig_setup, rig_teardown),

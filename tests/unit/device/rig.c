@@ -2,6 +2,9 @@
 #include "rig.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 struct mem_pages {
 	size_t n;
@@ -95,6 +98,14 @@ static uint8_t *at(struct rig *rig, struct mem_pages *pages, size_t off)
 
 	assert_true(page < pages->n);
 	return rig->ram + pages->addr[page] + (off & (((size_t)1 << pages->page_shift) - 1));
+}
+
+bool rig_address(struct rig *rig, const struct mem_pages *pages, size_t off, uint64_t *ret_addr)
+{
+	if (rig->pages_error || off >> pages->page_shift >= pages->n)
+		return false;
+	*ret_addr = pages->addr[off >> pages->page_shift] + (off & (((size_t)1 << pages->page_shift) - 1));
+	return is_ram(rig, *ret_addr, 1);
 }
 
 static int ram_load64(void *ctx, struct mem_pages *pages, size_t off, uint64_t *ret)
@@ -309,6 +320,16 @@ static void port_log(void *ctx, enum log_level level, const char *line)
 
 /* --- Making one ------------------------------------------------------------------------------ */
 
+static void make_ram(struct rig *rig)
+{
+	rig->ram_fd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	assert_true(rig->ram_fd >= 0);
+	assert_int_equal(ftruncate(rig->ram_fd, RAM_SIZE), 0);
+	assert_int_equal(fcntl(rig->ram_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), 0);
+	rig->ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, rig->ram_fd, 0);
+	assert_true(rig->ram != MAP_FAILED);
+}
+
 static struct rig *make(const struct dev_config *config, bool far)
 {
 	struct rig *rig = calloc(1, sizeof(*rig));
@@ -331,6 +352,7 @@ static struct rig *make(const struct dev_config *config, bool far)
 	};
 
 	assert_non_null(rig);
+	make_ram(rig);
 	assert_int_equal(dev_new(config, &ports, &rig->dev), 0);
 	set_command(rig, COMMAND_ON);
 	return rig;
@@ -353,6 +375,8 @@ void rig_free(struct rig *rig)
 	assert_int_equal(rig->taken, 0);
 	assert_int_equal(rig->pages_taken, 0);
 	assert_false(rig->intx);
+	munmap(rig->ram, RAM_SIZE);
+	close(rig->ram_fd);
 	free(rig);
 }
 

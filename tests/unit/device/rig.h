@@ -52,7 +52,8 @@ struct rig {
 	const struct rig_ports *ports;	/* or NULL; rigs of setup_far() only */
 	struct dev *dev;
 	bool mmio;		/* registers by BAR1, datagrams by DMA */
-	uint8_t ram[RAM_SIZE];
+	uint8_t *ram;		/* RAM_SIZE bytes of @ram_fd, which is sealed as a VMM's memory is */
+	int ram_fd;
 
 	/* Guest memory: accesses counted; failures to order. */
 	unsigned reads;
@@ -137,6 +138,9 @@ void set_command(struct rig *rig, uint16_t v);
 
 /* rig_probe() - what a driver does, on the rig's path: CAPS .. INT_ENABLE */
 void rig_probe(struct rig *rig);
+
+/* rig_address() - the guest address at @off of taken pages. Return: is it there? */
+bool rig_address(struct rig *rig, const struct mem_pages *pages, size_t off, uint64_t *ret_addr);
 
 /* send_ports(), send_dma() - send a datagram; the result as the guest reads it */
 int32_t send_ports(struct rig *rig, const uint8_t *dg, size_t size);

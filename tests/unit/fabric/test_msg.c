@@ -32,6 +32,7 @@ struct row {
 #define NONE { 0, END }
 #define RESUME { 0, FAB_F_RESUME, END }
 #define TRUSTED { 0, FAB_F_TRUSTED, END }
+#define DIRECT { 0, FAB_F_TRUSTED, FAB_F_DIRECT, FAB_F_TRUSTED | FAB_F_DIRECT, END }
 
 static const struct row rows[] = {
 	{ FAB_HELLO, FAB_REQUEST, "c0t", { 0, 1, 4, 5, END }, "0", 0, 64, 0 },
@@ -55,11 +56,11 @@ static const struct row rows[] = {
 	{ FAB_BELL_OPEN, FAB_REPLY, "", NONE, "0", 0, 0, 1 },
 	{ FAB_BELL_OPEN, FAB_ASK, "cr", NONE, "0", 0, 0, 0 },
 	{ FAB_BELL_OPEN, FAB_ANSWER, "", NONE, "0", 0, 0, 1 },
-	{ FAB_QP_CREATE, FAB_REQUEST, "crC01t", { 0, 1, 8, 9, END }, "0", 0, 0, 2 },
+	{ FAB_QP_CREATE, FAB_REQUEST, "crC01t", { 0, 1, 8, 9, 0x400, 0x401, 0x408, 0x409, END }, "0", 0, 0, 2 },
 	{ FAB_QP_CREATE, FAB_REPLY, "crt", NONE, "4", 0, 0, 0 },
-	{ FAB_QP_ATTACH, FAB_REQUEST, "crC01", TRUSTED, "0", 0, 0, 0 },
-	{ FAB_QP_ATTACH, FAB_REPLY, "Ct", NONE, "5", 0, 0, 2 },
-	{ FAB_QP_ATTACH, FAB_ASK, "crC01", TRUSTED, "0", 0, 0, 0 },
+	{ FAB_QP_ATTACH, FAB_REQUEST, "crC01", DIRECT, "0", 0, 0, 0 },
+	{ FAB_QP_ATTACH, FAB_REPLY, "Ct", { 0, 0x400, END }, "5", 0, 0, 2 },
+	{ FAB_QP_ATTACH, FAB_ASK, "crC01", DIRECT, "0", 0, 0, 0 },
 	{ FAB_QP_ATTACH, FAB_ANSWER, "", NONE, "5", 0, 0, 2 },
 	{ FAB_QP_HOLD, FAB_REQUEST, "crC01t", TRUSTED, "0", 0, 0, 0 },
 	{ FAB_QP_HOLD, FAB_REPLY, "", NONE, "0", 0, 0, 0 },
@@ -92,10 +93,10 @@ static const struct row rows[] = {
 	{ FAB_STREAM_BIND, FAB_REPLY, "cr", NONE, "0", 0, 0, 0 },
 	{ FAB_STREAM_CONNECT, FAB_REQUEST, "crCR0", NONE, "0", 0, 0, 1 },
 	{ FAB_STREAM_CONNECT, FAB_REPLY, "cr", NONE, "0", 0, 0, 0 },
-	{ FAB_STREAM_CONNECT, FAB_ASK, "crCR0", { 0, 0x400, END }, "0", 0, 0, 1 },
+	{ FAB_STREAM_CONNECT, FAB_ASK, "crCR0", { 0, 0x800, END }, "0", 0, 0, 1 },
 	{ FAB_STREAM_CONNECT, FAB_ANSWER, "", NONE, "0", 0, 0, 0 },
 	{ FAB_STREAM_OPEN, FAB_REQUEST, "crCR", NONE, "0", 0, 0, 0 },
-	{ FAB_STREAM_OPEN, FAB_REPLY, "", { 0, 0x400, END }, "0", 0, 0, 1 },
+	{ FAB_STREAM_OPEN, FAB_REPLY, "", { 0, 0x800, END }, "0", 0, 0, 1 },
 	{ FAB_DG_BIND, FAB_REQUEST, "cr", NONE, "0", 0, 0, 1 },
 	{ FAB_DG_BIND, FAB_REPLY, "cr", NONE, "0", 0, 0, 0 },
 };

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "fabric/direct.h"
 #include "fabric/ring.h"
 #include "lib/lib.h"
 
@@ -50,6 +51,7 @@ static struct broker {
 	uint32_t flags;
 	uint64_t produce;
 	uint64_t consume;
+	uint32_t reply_flags;		/* of QP_ATTACH */
 	unsigned asked[FAB_TYPE_NUM];	/* by lib_call() and lib_tell() */
 	unsigned resumed[FAB_TYPE_NUM];
 	struct fab_msg request;		/* the last one; descriptors are copies */
@@ -138,6 +140,7 @@ static int ask(struct vmci *vmci, const struct fab_msg *request, struct fab_msg 
 		reply->fd[0] = fd_take(&broker.memory);
 		reply->fd[1] = fd_take(&broker.life);
 		reply->n_fds = 2;
+		reply->flags = broker.reply_flags;
 		return reply->status = VMCI_SUCCESS_QUEUEPAIR_ATTACH;
 	default:
 		return 0;
@@ -225,6 +228,7 @@ static int begin(void **state)
 	broker.request = (struct fab_msg){ .fd = { -1, -1, -1, -1 } };
 	broker.status = broker.resume_status = 0;
 	broker.before_resume_reply = NULL;
+	broker.reply_flags = 0;
 	bed->fds = count_fds();
 	*state = bed;
 	return 0;
@@ -1118,6 +1122,214 @@ static void test_what_no_broker_knew_is_not_resumed(void **state)
 	assert_int_equal(bed->b.objects, 0);
 }
 
+/* --- With a guest's pages -------------------------------------------------------------------------------------- */
+
+#define GUEST_OUT 8192u		/* the program reads */
+#define GUEST_IN 4096u
+
+/**
+ * struct guest - a guest and its device, as far as a program sees them
+ * @ring: for its life; the pages are in @map
+ */
+struct guest {
+	struct ring *ring;
+	struct direct_sheet sheet;
+	uint8_t *map;
+	int ram;
+};
+
+static void guest_begin(struct guest *g)
+{
+	g->ram = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	assert_int_equal(ftruncate(g->ram, 16 * 4096), 0);
+	assert_int_equal(fcntl(g->ram, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+	g->map = mmap(NULL, 16 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, g->ram, 0);
+	assert_ptr_not_equal(g->map, MAP_FAILED);
+}
+
+/* A guest's pair that can be attached to; its pages are @code, if that is an error. They are on their way already. */
+static void guest_offers(struct guest *g, int32_t code)
+{
+	const struct direct_run run = { .pages = 5 };
+	int fds[2] = { -1, g->ram };
+
+	broker.creator = 50;
+	broker.produce = GUEST_OUT;
+	broker.consume = GUEST_IN;
+	broker.reply_flags = FAB_F_DIRECT;
+	assert_int_equal(ring_create(GUEST_OUT, GUEST_IN, &g->ring, &broker.memory, &broker.life), 0);
+	assert_int_equal(direct_sheet_new(code, GUEST_OUT, GUEST_IN, &run, 1, 1, &g->sheet, &fds[0]), 0);
+	assert_int_equal(direct_send(ring_fd(g->ring), fds, code ? 1 : 2), 0);
+	close(fds[0]);
+}
+
+static void guest_writes(struct guest *g, const char *text)
+{
+	size_t at = (size_t)get_le64(g->map + VMCI_QUEUE_TAIL_OFFSET);
+
+	memcpy(g->map + 4096 + at, text, strlen(text));
+	put_le64(g->map + VMCI_QUEUE_TAIL_OFFSET, at + strlen(text));
+}
+
+/* It leaves, with so many bytes unread. */
+static void guest_leaves(struct guest *g)
+{
+	uint8_t *map;
+	int fd;
+
+	direct_sheet_end(&g->sheet);
+	assert_int_equal(direct_snapshot_new(GUEST_OUT, &map, &fd), 0);
+	memcpy(map, g->map, direct_snapshot_size(GUEST_OUT));
+	munmap(map, direct_snapshot_size(GUEST_OUT));
+	memset(g->map, 0xee, 16 * 4096);
+	assert_int_equal(direct_send(ring_fd(g->ring), &fd, 1), 0);
+	close(fd);
+	ring_leave(g->ring);
+}
+
+static void guest_end(struct guest *g)
+{
+	for (unsigned i = 0; i < 16 * 4096; i++)
+		if (g->map[0] == 0xee)
+			assert_int_equal(g->map[i], 0xee);
+	munmap(g->map, 16 * 4096);
+	close(g->ram);
+	direct_sheet_done(&g->sheet);
+	ring_free(g->ring);
+}
+
+static void test_direct_attach(void **state)
+{
+	struct bed *bed = *state;
+	const uint8_t *place;
+	struct guest g = { 0 };
+	uint8_t buf[100];
+	size_t n;
+
+	guest_begin(&g);
+	guest_offers(&g, 0);
+	assert_int_equal(vmci_qpair_attach(&bed->b, handle, GUEST_IN, GUEST_OUT, VMCI_QPAIR_DIRECT, &bed->attacher), 0);
+	assert_int_equal(broker.request.flags, FAB_F_DIRECT);
+	assert_int_equal(vmci_qpair_state(bed->attacher, NULL), VMCI_QPAIR_ATTACHED);
+	guest_writes(&g, "from the guest");
+	assert_int_equal(vmci_qpair_read(bed->attacher, buf, sizeof(buf), 0), 14);
+	assert_memory_equal(buf, "from the guest", 14);
+	assert_int_equal(vmci_qpair_write(bed->attacher, "to the guest", 12, 0), 12);
+	assert_memory_equal(g.map + 4 * 4096, "to the guest", 12);
+
+	/* A broker is told that the pair is held, as of any other. */
+	assert_int_equal(bed->b.object->ops->resume(bed->b.object, NULL), 0);
+	assert_int_equal(broker.resumed[FAB_QP_HOLD], 1);
+	assert_int_equal(broker.request.flags, 0);
+
+	guest_writes(&g, "last words");
+	assert_non_null(vmci_qpair_acquire(bed->attacher, &n));
+	guest_leaves(&g);
+	assert_int_equal(vmci_qpair_release(bed->attacher, n), VMCI_ERROR_QUEUEPAIR_NOTATTACHED);
+	assert_int_equal(vmci_qpair_wait(bed->attacher, VMCI_QPAIR_PEER | VMCI_QPAIR_IN, LIMIT_MS) & VMCI_QPAIR_PEER,
+			 VMCI_QPAIR_PEER);
+	assert_int_equal(vmci_qpair_write(bed->attacher, "x", 1, LIMIT_MS), VMCI_ERROR_QUEUEPAIR_NOTATTACHED);
+	place = vmci_qpair_acquire(bed->attacher, &n);
+	assert_non_null(place);
+	assert_int_equal(n, 10);
+	assert_memory_equal(place, "last words", 10);
+	assert_int_equal(vmci_qpair_release(bed->attacher, 5), 0);
+	assert_int_equal(vmci_qpair_read(bed->attacher, buf, sizeof(buf), LIMIT_MS), 5);
+	assert_int_equal(vmci_qpair_read(bed->attacher, buf, sizeof(buf), LIMIT_MS), VMCI_ERROR_QUEUEPAIR_NOTATTACHED);
+	guest_end(&g);
+}
+
+/* A sleeper asks the device to look for it, and is woken by the guest's end, too. */
+static void test_direct_sleep(void **state)
+{
+	struct bed *bed = *state;
+	struct guest g = { 0 };
+	uint8_t buf[100];
+
+	guest_begin(&g);
+	guest_offers(&g, 0);
+	assert_int_equal(vmci_qpair_attach(&bed->b, handle, GUEST_IN, GUEST_OUT, VMCI_QPAIR_DIRECT, &bed->attacher), 0);
+	while (ring_hear(g.ring, false))
+		;
+	assert_int_equal(vmci_qpair_read(bed->attacher, buf, sizeof(buf), 20), VMCI_ERROR_TIMEOUT);
+	assert_true(ring_hear(g.ring, false));
+	assert_int_equal(vmci_qpair_arm(bed->attacher, VMCI_QPAIR_IN), 0);
+	assert_true(ring_hear(g.ring, false));
+	assert_true(get_le32(g.map + 3 * 4096 + RING_WANT_IN_OFFSET) != 0);
+	guest_leaves(&g);
+	assert_int_equal(vmci_qpair_read(bed->attacher, buf, sizeof(buf), -1), VMCI_ERROR_QUEUEPAIR_NOTATTACHED);
+	guest_end(&g);
+}
+
+static void test_direct_refused(void **state)
+{
+	struct bed *bed = *state;
+	struct vmci_qpair *qpair;
+	struct guest g = { 0 };
+
+	guest_begin(&g);
+	guest_offers(&g, VMCI_ERROR_CANNOT_SHARE_PAGE);
+	assert_int_equal(vmci_qpair_attach(&bed->b, handle, GUEST_IN, GUEST_OUT, VMCI_QPAIR_DIRECT, &qpair),
+			 VMCI_ERROR_CANNOT_SHARE_PAGE);
+	assert_int_equal(broker.asked[FAB_QP_DETACH], 1);
+	guest_end(&g);
+	/* A device that dies in the middle of it. */
+	guest_begin(&g);
+	broker.creator = 50;
+	assert_int_equal(ring_create(GUEST_OUT, GUEST_IN, &g.ring, &broker.memory, &broker.life), 0);
+	ring_leave(g.ring);
+	assert_true(vmci_qpair_attach(&bed->b, handle, GUEST_IN, GUEST_OUT, VMCI_QPAIR_DIRECT, &qpair) < 0);
+	g.sheet = (struct direct_sheet){ 0 };
+	guest_end(&g);
+}
+
+/* Made by the program: nothing goes before the guest is there. */
+static void test_direct_create(void **state)
+{
+	const struct direct_run run = { .pages = 5 };
+	struct bed *bed = *state;
+	struct guest g = { 0 };
+	uint32_t peer;
+	int fds[2];
+
+	guest_begin(&g);
+	assert_int_equal(vmci_qpair_create(&bed->a, 5000, 50, GUEST_IN, GUEST_OUT, VMCI_QPAIR_DIRECT, &bed->creator), 0);
+	assert_int_equal(broker.request.flags, FAB_F_DIRECT);
+	assert_int_equal(vmci_qpair_write(bed->creator, "early", 5, 0), VMCI_ERROR_WOULD_BLOCK);
+	assert_int_equal(vmci_qpair_room(bed->creator), 0);
+	/* A broker that comes meanwhile is told that it is a direct one. */
+	assert_int_equal(bed->a.object->ops->resume(bed->a.object, NULL), 0);
+	assert_int_equal(broker.resumed[FAB_QP_CREATE], 1);
+	assert_int_equal(broker.request.flags, FAB_F_DIRECT | FAB_F_RESUME);
+
+	assert_int_equal(ring_map(broker.memory, broker.life, 50, GUEST_OUT, GUEST_IN, &g.ring), 0);
+	broker.life = -1;
+	assert_int_equal(vmci_qpair_state(bed->creator, NULL), VMCI_QPAIR_WAITING);
+	assert_int_equal(direct_sheet_new(0, GUEST_OUT, GUEST_IN, &run, 1, 1, &g.sheet, &fds[0]), 0);
+	fds[1] = g.ram;
+	assert_int_equal(direct_send(ring_fd(g.ring), fds, 2), 0);
+	close(fds[0]);
+	assert_int_equal(vmci_qpair_wait(bed->creator, VMCI_QPAIR_OUT, LIMIT_MS), VMCI_QPAIR_OUT);
+	assert_int_equal(vmci_qpair_state(bed->creator, &peer), VMCI_QPAIR_ATTACHED);
+	assert_int_equal(peer, 50);
+	assert_int_equal(vmci_qpair_write(bed->creator, "now", 3, 0), 3);
+	assert_memory_equal(g.map + 4 * 4096, "now", 3);
+	guest_leaves(&g);
+	assert_int_equal(vmci_qpair_write(bed->creator, "x", 1, LIMIT_MS), VMCI_ERROR_QUEUEPAIR_NOTATTACHED);
+	guest_end(&g);
+}
+
+/* Between programs nothing is copied anyway. */
+static void test_direct_between_programs(void **state)
+{
+	struct bed *bed = *state;
+
+	create_open(bed, VMCI_INVALID_ID, 100, 100);
+	assert_int_equal(vmci_qpair_attach(&bed->b, handle, 100, 100, VMCI_QPAIR_DIRECT, &bed->attacher), 0);
+	assert_int_equal(vmci_qpair_write(bed->attacher, "x", 1, 0), 1);
+	assert_int_equal(vmci_qpair_read(bed->creator, (char[2]){ 0 }, 2, 0), 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, begin, end)
 
 int main(void)
@@ -1160,6 +1372,11 @@ int main(void)
 		TEST(a_waiting_pair_that_the_broker_refuses),
 		TEST(an_attacher_comes_while_we_resume),
 		TEST(what_no_broker_knew_is_not_resumed),
+		TEST(direct_attach),
+		TEST(direct_sleep),
+		TEST(direct_refused),
+		TEST(direct_create),
+		TEST(direct_between_programs),
 	};
 
 	alarm(100);	/* some wait for ever if something is wrong */

@@ -962,10 +962,105 @@ static void test_s12_1_map_storm_against_a_model(void **state)
 		close(fd[i]);
 }
 
+/* --- Lending ---------------------------------------------------------------------------------------------- */
+
+static void map_file(struct table *t, uint64_t addr, uint64_t size, uint64_t offset, int fd)
+{
+	assert_int_equal(rig_map(t->dma, addr, size, offset, RW, fd), 0);
+	close(fd);
+}
+
+static int places(struct table *t, struct mem_pages *pages, size_t off, size_t len, struct vus_places *to)
+{
+	return vus_dma_places(t->dma, pages, off, len, to);
+}
+
+static void test_places_of_pages(void **state)
+{
+	const uint64_t addr[] = { 0x10000, 0x11000, 0x30000, 0x12000, 0x31000 };
+	struct table *t = *state;
+	struct vus_place place[8];
+	struct vus_places at = { .place = place, .max = 8 };
+	struct mem_pages *pages;
+	uint8_t byte;
+
+	map_file(t, 0x10000, 4 * PAGE, 2 * PAGE, rig_memfd(8, 1, true));
+	map_file(t, 0x30000, 4 * PAGE, 0, rig_memfd(4, 50, true));
+	assert_int_equal(take(t, addr, 5, 12, &pages), 0);
+	assert_int_equal(places(t, pages, 0, 5 * PAGE, &at), 0);
+	assert_int_equal(at.n, 4);
+	assert_int_equal(at.n_fds, 2);
+	assert_int_equal(place[0].offset, 2 * PAGE);
+	assert_int_equal(place[0].len, 2 * PAGE);
+	assert_int_equal(place[1].offset, 0);
+	assert_int_equal(place[2].offset, 4 * PAGE);
+	assert_int_equal(place[3].offset, PAGE);
+	assert_int_equal(place[0].file, place[2].file);
+	assert_int_equal(place[1].file, place[3].file);
+	/* That is where they lie. */
+	assert_int_equal(pread(at.fd[place[3].file], &byte, 1, (off_t)place[3].offset), 1);
+	assert_int_equal(byte, 51);
+
+	/* A part, behind what is there already: adjacent, so one. */
+	at = (struct vus_places){ .place = place, .max = 8 };
+	assert_int_equal(places(t, pages, 0, PAGE, &at), 0);
+	assert_int_equal(places(t, pages, PAGE, PAGE, &at), 0);
+	assert_int_equal(at.n, 1);
+	assert_int_equal(at.n_fds, 1);
+
+	at = (struct vus_places){ .place = place, .max = 3 };
+	assert_int_equal(places(t, pages, 0, 5 * PAGE, &at), -E2BIG);
+	at = (struct vus_places){ .place = place, .max = 8 };
+	assert_int_equal(places(t, pages, 5 * PAGE, PAGE, &at), -EFAULT);
+	assert_int_equal(places(t, pages, 4 * PAGE, 2 * PAGE, &at), -EFAULT);
+	assert_int_equal(places(t, pages, 0, SIZE_MAX & ~(size_t)(PAGE - 1), &at), -EFAULT);
+	assert_int_equal(vus_dma_unmap(t->dma, 0x30000, 4 * PAGE), 0);
+	assert_int_equal(places(t, pages, 0, 5 * PAGE, &at), -EFAULT);
+	drop(t, pages);
+}
+
+/* What can vanish, or be lacking, is not lent; and two files are the most. */
+static void test_places_that_are_not_lent(void **state)
+{
+	const uint64_t addr[] = { 0x10000, 0x20000, 0x30000, 0x40000 };
+	struct table *t = *state;
+	struct vus_place place[8];
+	struct vus_places at = { .place = place, .max = 8 };
+	struct mem_pages *pages;
+
+	for (unsigned i = 0; i < 4; i++)
+		map_file(t, addr[i], PAGE, 0, rig_memfd(1, 1, i != 0));
+	assert_int_equal(take(t, addr, 4, 12, &pages), 0);
+	assert_int_equal(places(t, pages, 0, PAGE, &at), -ENOTSUP);
+	assert_int_equal(places(t, pages, PAGE, 2 * PAGE, &at), 0);
+	assert_int_equal(places(t, pages, 3 * PAGE, PAGE, &at), -E2BIG);
+	drop(t, pages);
+}
+
+static void test_places_of_larger_pages(void **state)
+{
+	const uint64_t addr[] = { 0x20000, 0x10000 };
+	struct table *t = *state;
+	struct vus_place place[8];
+	struct vus_places at = { .place = place, .max = 8 };
+	struct mem_pages *pages;
+
+	map_file(t, 0x10000, 32 * PAGE, 0, rig_memfd(32, 1, true));
+	assert_int_equal(take(t, addr, 2, 16, &pages), 0);
+	assert_int_equal(places(t, pages, 15 * PAGE, 2 * PAGE, &at), 0);
+	assert_int_equal(at.n, 2);
+	assert_int_equal(place[0].offset, 31 * PAGE);
+	assert_int_equal(place[1].offset, 0);
+	drop(t, pages);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_limits_of_new),
+		cmocka_unit_test_setup_teardown(test_places_of_pages, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_places_that_are_not_lent, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_places_of_larger_pages, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_s6_1_map_with_fd_is_readable_and_writable, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_s6_1_map_without_fd_is_accepted_and_unreachable, setup,

@@ -2,6 +2,7 @@
 #include "bench.h"
 
 #include <dirent.h>
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -112,6 +113,31 @@ static struct rig_ports ports = {
 	.far_attached = port_far_attached,
 	.far_gone = port_far_gone,
 };
+
+/* As vus_dma_places(). */
+static int places(void *ctx, const struct mem_pages *pages, size_t off, size_t len, struct vus_places *to)
+{
+	struct bench *b = ctx;
+
+	if (b->lend_error)
+		return b->lend_error;
+	for (size_t end = off + len; off < end; off += PAGE) {
+		struct vus_place *last = to->n ? &to->place[to->n - 1] : NULL;
+		uint64_t addr;
+
+		if (!rig_address(b->rig, pages, off, &addr))
+			return -EFAULT;
+		to->fd[0] = b->lend_fd ? b->lend_fd : b->rig->ram_fd;
+		to->n_fds = 1;
+		if (last && last->offset + last->len == addr)
+			last->len += PAGE;
+		else if (to->n == to->max)
+			return -E2BIG;
+		else
+			to->place[to->n++] = (struct vus_place){ .offset = addr, .len = PAGE };
+	}
+	return 0;
+}
 
 /* --- vmcid ---------------------------------------------------------------------------------------------------- */
 
@@ -344,6 +370,7 @@ static int setup(void **state, bool rendezvous)
 	ports.ctx = b;
 	b->rig->ports = &ports;
 	fabric_set_dev(b->f, b->rig->dev);
+	fabric_set_places(b->f, places, b);
 	*state = b;
 	return 0;
 }
@@ -366,6 +393,7 @@ int bench_teardown(void **state)
 	if (b->rig) {
 		dev_reset(b->rig->dev);
 		fabric_set_dev(b->f, NULL);
+		fabric_set_places(b->f, NULL, NULL);
 		b->rig->ports = NULL;
 		rig_free(b->rig);
 	}
@@ -441,6 +469,16 @@ const uint8_t *next_dg(struct bench *b, unsigned *ret_count)
 int32_t guest_alloc(struct bench *b, struct pair *p, uint32_t ppn, struct vmci_handle handle, uint32_t peer,
 		    uint32_t flags, uint64_t produce, uint64_t consume)
 {
+	uint32_t pages[4096];
+
+	for (uint32_t i = 0; i < 4096; i++)
+		pages[i] = ppn + i;
+	return guest_alloc_pages(b, p, pages, handle, peer, flags, produce, consume);
+}
+
+int32_t guest_alloc_pages(struct bench *b, struct pair *p, const uint32_t *ppn, struct vmci_handle handle, uint32_t peer,
+			  uint32_t flags, uint64_t produce, uint64_t consume)
+{
 	static uint8_t list[16384], buf[sizeof(list) + VMCI_QPALLOC_LIST_OFFSET];
 	uint64_t n = qp_page_count(produce, consume, 12);
 	const struct hc_qp_alloc alloc = {
@@ -448,44 +486,64 @@ int32_t guest_alloc(struct bench *b, struct pair *p, uint32_t ppn, struct vmci_h
 		.page_count = n, .list = list, .list_size = 4 * (size_t)n,
 	};
 
-	assert_true(4 * n <= sizeof(list) && (ppn + n) * PAGE <= RAM_SIZE);
-	for (uint32_t i = 0; i < n; i++)
-		put_le32(list + 4 * i, ppn + i);
+	assert_true(4 * n <= sizeof(list));
+	for (uint32_t i = 0; i < n; i++) {
+		assert_true((ppn[i] + 1) * PAGE <= RAM_SIZE);
+		put_le32(list + 4 * i, ppn[i]);
+	}
 	*p = (struct pair){
 		.b = b, .handle = handle, .produce = produce, .consume = consume,
-		.out = b->rig->ram + ppn * PAGE,
-		.in = b->rig->ram + (ppn + qp_page_count(produce, 0, 12) - 1) * PAGE,
+		.out = b->rig->ram + ppn[0] * PAGE,
+		.in = b->rig->ram + ppn[qp_page_count(produce, 0, 12) - 1] * PAGE,
 	};
+	memcpy(p->ppn, ppn, (size_t)n * sizeof(*ppn));
 	return send_dg(b->rig, buf, hc_qp_alloc_build(buf, &alloc));
+}
+
+/* A guest's indices are words to it: others may look at any moment. */
+static uint64_t load_index(const uint8_t *at)
+{
+	return le64toh(__atomic_load_n((const uint64_t *)(const void *)at, __ATOMIC_ACQUIRE));
+}
+
+static void store_index(uint8_t *at, uint64_t index)
+{
+	__atomic_store_n((uint64_t *)(void *)at, htole64(index), __ATOMIC_RELEASE);
+}
+
+/* The byte at @at of the ring whose first data page is the @first of the list. */
+static uint8_t *data_at(const struct pair *p, unsigned first, uint64_t at)
+{
+	return p->b->rig->ram + (size_t)p->ppn[first + at / PAGE] * PAGE + at % PAGE;
 }
 
 size_t guest_write(struct pair *p, const void *buf, size_t n)
 {
-	uint64_t head = get_le64(p->in + VMCI_QUEUE_HEAD_OFFSET), room;
+	uint64_t head = load_index(p->in + VMCI_QUEUE_HEAD_OFFSET), room;
 
 	assert_true(head < p->produce);
 	room = p->tail >= head ? p->produce - (p->tail - head) - 1 : head - p->tail - 1;
 	n = n < room ? n : room;
 	for (size_t i = 0; i < n; i++) {
-		p->out[PAGE + p->tail] = ((const uint8_t *)buf)[i];
+		*data_at(p, 1, p->tail) = ((const uint8_t *)buf)[i];
 		p->tail = (p->tail + 1) % p->produce;
 	}
-	put_le64(p->out + VMCI_QUEUE_TAIL_OFFSET, p->tail);
+	store_index(p->out + VMCI_QUEUE_TAIL_OFFSET, p->tail);
 	return n;
 }
 
 size_t guest_read(struct pair *p, void *buf, size_t n)
 {
-	uint64_t tail = get_le64(p->in + VMCI_QUEUE_TAIL_OFFSET), ready;
+	uint64_t tail = load_index(p->in + VMCI_QUEUE_TAIL_OFFSET), ready;
 
 	assert_true(tail < p->consume);
 	ready = tail >= p->head ? tail - p->head : p->consume - (p->head - tail);
 	n = n < ready ? n : ready;
 	for (size_t i = 0; i < n; i++) {
-		((uint8_t *)buf)[i] = p->in[PAGE + p->head];
+		((uint8_t *)buf)[i] = *data_at(p, (unsigned)qp_page_count(p->produce, 0, 12), p->head);
 		p->head = (p->head + 1) % p->consume;
 	}
-	put_le64(p->out + VMCI_QUEUE_HEAD_OFFSET, p->head);
+	store_index(p->out + VMCI_QUEUE_HEAD_OFFSET, p->head);
 	return n;
 }
 

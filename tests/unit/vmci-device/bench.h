@@ -40,6 +40,8 @@ struct script {
  * @scripts: what it will do
  * @notes:   what it was told, requests and answers; data of datagrams in @data
  * @sink:    what came with the last HELLO
+ * @lend_error: what the table of guest memory says when it is asked where pages lie
+ * @lend_fd:    where they lie instead of in the guest's memory, if it is not 0
  * @dir, @path: folder and file of the rendezvous socket
  */
 struct bench {
@@ -58,6 +60,8 @@ struct bench {
 	uint8_t data[VMCI_DG_MAX_SIZE];
 	int sink[2];
 	int fds_before;
+	int lend_error;
+	int lend_fd;
 	char dir[64];
 	char path[96];
 };
@@ -125,7 +129,8 @@ const uint8_t *next_dg(struct bench *b, unsigned *ret_count);
 /* --- Queue pairs: the guest's end ---------------------------------------------------------------------------- */
 
 /**
- * struct pair - the guest's end of a queue pair: pages in a row in its memory
+ * struct pair - the guest's end of a queue pair
+ * @ppn:  of each page, in their order
  * @out, @in: header pages of the ring that it produces, and of the other
  */
 struct pair {
@@ -133,6 +138,7 @@ struct pair {
 	struct vmci_handle handle;
 	uint64_t produce;
 	uint64_t consume;
+	uint32_t ppn[4096];
 	uint8_t *out;
 	uint8_t *in;
 	uint64_t tail;
@@ -142,6 +148,10 @@ struct pair {
 /* guest_alloc() - QUEUEPAIR_ALLOC with pages from number @ppn on. Return: what the guest reads */
 int32_t guest_alloc(struct bench *b, struct pair *p, uint32_t ppn, struct vmci_handle handle, uint32_t peer,
 		    uint32_t flags, uint64_t produce, uint64_t consume);
+
+/* guest_alloc_pages() - the same with these pages, in this order */
+int32_t guest_alloc_pages(struct bench *b, struct pair *p, const uint32_t *ppn, struct vmci_handle handle, uint32_t peer,
+			  uint32_t flags, uint64_t produce, uint64_t consume);
 
 /* guest_write(), guest_read() - as many bytes as fit, or are there. Return: bytes */
 size_t guest_write(struct pair *p, const void *buf, size_t n);
