@@ -177,7 +177,7 @@ def hashes(root):
 
 def hashes_in_guest(machine, root):
     """The digests of a directory's files by the guest's busybox, by name."""
-    text = machine.vm.run(f"cd {ROOT}/{root} && find . -type f | xargs -d '\\n' sha256sum", 120)
+    text = machine.vm.run(f"cd {ROOT}/{root} && find . -type f -print0 | xargs -0 sha256sum", 120)
     return {name[2:]: digest for digest, _, name in (line.partition("  ") for line in text.splitlines())}
 
 
@@ -237,7 +237,7 @@ def check_iperf(text, size):
 @pytest.mark.parametrize("options", [[], ["-R"], ["-P", "4"], ["--bidir"]], ids=["to", "from", "four", "both"])
 def test_iperf3_of_the_host(bed, options):
     """Its client here, its server in the guest: control and data are connections to one port."""
-    debian(bed.server.vm, "iperf3 -s -B 127.0.0.1").expect("listening")
+    debian(bed.server.vm, "iperf3 -s -B 127.0.0.1 --forceflush").expect("listening")
     debian(bed.server.vm, "socat -d -d VSOCK-LISTEN:5201,fork TCP:127.0.0.1:5201").expect("listening on")
     port, size = free_port(), 32 * MIB
     relay = bed.runner.start("socat", "-d", "-d", f"TCP-LISTEN:{port},bind=127.0.0.1,fork",
