@@ -225,13 +225,14 @@ def free_port():
 
 
 def check_iperf(text, size):
-    """What iperf3 says of itself: no error, and who received got what was to be sent."""
+    """What iperf3 says of itself: no error, and bytes came on every connection. What is in the buffers of all the sockets
+    in between when everything is sent does not count as received, and that is some megabytes for each."""
     said = json.loads(text)
     assert "error" not in said, said
     received = said["end"]["sum_received"]["bytes"]
     print(f"iperf3: {received} bytes, {said['end']['sum_received']['bits_per_second'] / 8e6:.1f} MB/s")
-    # the last blocks may be under way when the time is stopped
-    assert received > size * 3 / 4, said["end"]
+    assert received > size / 4, said["end"]
+    assert all(stream["receiver"]["bytes"] > 0 for stream in said["end"]["streams"]), said["end"]
 
 
 @pytest.mark.parametrize("options", [[], ["-R"], ["-P", "4"], ["--bidir"]], ids=["to", "from", "four", "both"])
