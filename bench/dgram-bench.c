@@ -142,7 +142,9 @@ static void do_count(int fd, size_t size)
 		if (buffer[0] == 'd') {
 			over = 1;
 			limit = LINGER;
-			transmit(fd, &from, 'e', size);
+			/* Who asked more than once may have heard, and gone. */
+			buffer[0] = 'e';
+			sendto(fd, buffer, size, 0, &from.any, length);
 			continue;
 		}
 		last = now();

@@ -9,7 +9,7 @@ from bed import BURST, GATEWAY, LIMIT, build_tools, busy_seconds, cpu_seconds, f
 from host import HostSample
 from shim import KINDS, Way
 from testbed import FabricBed, TestbedError
-from testbed.process import BUILD, until
+from testbed.process import BUILD, Workdir, until
 
 WAYS = ("vmci", "tcp", "udp")
 
@@ -31,15 +31,20 @@ class FabricBench:
         self.program, archive = build_tools(output)
         self.dgram = self.program.with_name("dgram-bench")
         self.ways = dict.fromkeys(names, Way())
-        self.forwarded, cable = free_port(), f"127.0.0.1:{free_port()}"
+        self.forwarded, self.work = free_port(), Workdir()
+        cable = f"addr.type=unix,addr.path={self.work.path}/cable"
         options = {
-            "one": (*card("cable", "52:54:00:00:00:01", f"socket,listen={cable}"),
+            "one": (*card("cable", "52:54:00:00:00:01", f"stream,server=on,{cable}"),
                     *card("user", "52:54:00:00:00:03", f"user,hostfwd=udp:127.0.0.1:{self.forwarded}-:{UDP_PORT}")),
-            "two": card("cable", "52:54:00:00:00:02", f"socket,connect={cable}"),
+            "two": card("cable", "52:54:00:00:00:02", f"stream,server=off,{cable}"),
         }
-        self.bed = FabricBed({name: (kernel, cid, {"vmci0.domain": "bench"},
-                                     {"probe": False, "archives": (archive,), "options": options[name]})
-                              for name, (cid, _) in MACHINES.items()}, "--log", "info")
+        try:
+            self.bed = FabricBed({name: (kernel, cid, {"vmci0.domain": "bench"},
+                                         {"probe": False, "archives": (archive,), "options": options[name]})
+                                  for name, (cid, _) in MACHINES.items()}, "--log", "info")
+        except BaseException:
+            self.work.close()
+            raise
         self.one, self.two = self.bed["one"], self.bed["two"]
         self.vm = self.one.vm
         self.port = 5000
@@ -52,13 +57,17 @@ class FabricBench:
             self.one.vm.run(f"ip link set eth1 up; ip addr add {USER}/24 dev eth1")
             return self
         except BaseException:
-            self.bed.close()
+            self.close()
             raise
 
     def __exit__(self, kind, *_):
         if kind and kind is not KeyboardInterrupt:
             self.last_words()
+        self.close()
+
+    def close(self):
         self.bed.close()
+        self.work.close()
 
     def last_words(self):
         print(self.bed.work.logs())

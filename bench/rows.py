@@ -149,7 +149,7 @@ def qpair(label, size, **factors):
 
 
 VMS = ("from one guest to another, both with one vCPU, by the clock of the one that counts; tcp: over virtio-net, a "
-       "socket netdev of QEMU between the two")
+       "stream netdev of QEMU in each and a UNIX socket between them")
 UNDER_SHIM = ("two processes, each on a CPU of its own: a program with AF_VSOCK sockets, under vmci-run; the same with "
               "AF_UNIX, with TCP over loopback; ratio is to unix, of measurements side by side")
 
