@@ -785,7 +785,8 @@ sock.recv(1)
 
     def __init__(self, broker, name, is_greeting=True):
         self.broker, self.name, self.listener = broker, name, None
-        self.vmm = until(f"vmcid to listen for VM {name}", lambda: self.dial_vmm(broker.runtime / "vm" / f"{name}.sock"))
+        path = broker.runtime / "vm" / f"{name}.sock"
+        self.vmm = until(f"vmcid to listen at {path}", lambda: self.dial_vmm(path))
         self.vmm.settimeout(LIMIT)
         self.process, _ = broker.stub.accept()
         self.process.settimeout(LIMIT)
