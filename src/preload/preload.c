@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * libvmci-preload.so: the C library's socket calls, with AF_VSOCK as VMCI Sockets of the fabric (src/sock). LD_PRELOAD puts it
- * before the C library; vmci-run(1) does that.
+ * libvmci-preload.so: the C library's socket calls, with AF_VSOCK as VMCI Sockets of the fabric (src/sock).
+ * LD_PRELOAD puts it before the C library; vmci-run(1) does that.
  *
  * DOC: Theory of operation
  *
@@ -64,7 +64,7 @@ __attribute__((constructor)) static void start(void)
 	errno = error;
 }
 
-/* --- Several at once ----------------------------------------------------------------------------------------------- */
+/* --- Several at once ------------------------------------------------------------------------------------------ */
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 {
@@ -111,7 +111,8 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct 
 
 ssize_t __read_chk(int fd, void *buf, size_t size, size_t room);
 ssize_t __recv_chk(int fd, void *buf, size_t size, size_t room, int flags);
-ssize_t __recvfrom_chk(int fd, void *buf, size_t size, size_t room, int flags, struct sockaddr *ret_address, socklen_t *len);
+ssize_t __recvfrom_chk(int fd, void *buf, size_t size, size_t room, int flags, struct sockaddr *ret_address,
+		       socklen_t *len);
 
 EXPORT ssize_t __read_chk(int fd, void *buf, size_t size, size_t room)
 {
@@ -130,7 +131,7 @@ EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t size, size_t room, int f
 			   : recvfrom(fd, buf, size, flags, ret_address, len);
 }
 
-/* --- The device ---------------------------------------------------------------------------------------------------- */
+/* --- The device ----------------------------------------------------------------------------------------------- */
 
 /* Return: -ENOENT: not the device, or the real one is meant; else a descriptor or a negative errno */
 static int open_device(const char *path, int flags)
@@ -141,7 +142,8 @@ static int open_device(const char *path, int flags)
 		return -ENOENT;
 	switch (sock_who(&error)) {
 	case SOCK_WHO_FABRIC:
-		return sock_open_device((flags & O_CLOEXEC ? SOCK_CLOEXEC : 0) | (flags & O_NONBLOCK ? SOCK_NONBLOCK : 0));
+		return sock_open_device((flags & O_CLOEXEC ? SOCK_CLOEXEC : 0) |
+					(flags & O_NONBLOCK ? SOCK_NONBLOCK : 0));
 	case SOCK_WHO_KERNEL:
 		return -ENOENT;
 	case SOCK_WHO_NOBODY:

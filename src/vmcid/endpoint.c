@@ -2,19 +2,19 @@
 /*
  * DOC: Theory of operation
  *
- * A program that knows sockets only (through src/sock) has a SOCK_DGRAM UNIX socket, and forks, executes other programs and passes
- * the socket on as it likes; whoever has it is the endpoint. So the endpoint must not end with the connection over
- * which it was made, and nobody may be relied on to tell vmcid about it after a restart. Both are had by binding the socket to a
- * name in our folder "dgram", which says everything there is to know:
+ * A program that knows sockets only (through src/sock) has a SOCK_DGRAM UNIX socket, and forks, executes other
+ * programs and passes the socket on as it likes; whoever has it is the endpoint. So the endpoint must not end with
+ * the connection over which it was made, and nobody may be relied on to tell vmcid about it after a restart. Both are
+ * had by binding the socket to a name in our folder "dgram", which says everything there is to know:
  *
  *	CONTEXT "." PORT "." UID [ "r" ]	decimal; r: the context is restricted
  *
  * vmcid has a socket of its own for each of them, connected to that name: the sink. For the broker, who knows
  * owners only, each is a client of its own, which has no connection.
  *
- * When the program's socket is closed by the last one who has it, nobody is told. It is found out by connecting once more,
- * which is refused then: every LIMIT_VMCID_SWEEP_USEC while there are any, and at once where it matters, when somebody
- * wishes the port, or quotas are exhausted.
+ * When the program's socket is closed by the last one who has it, nobody is told. It is found out by connecting once
+ * more, which is refused then: every LIMIT_VMCID_SWEEP_USEC while there are any, and at once where it matters, when
+ * somebody wishes the port, or quotas are exhausted.
  *
  * A new vmcid reads the folder. The names were made by vmcid alone: the folder is closed to all others.
  */
@@ -69,7 +69,7 @@ unsigned endpoints_count(const struct endpoints *endpoints)
 	return endpoints ? endpoints->count : 0;
 }
 
-/* --- Their names --------------------------------------------------------------------------------------------- */
+/* --- Their names ---------------------------------------------------------------------------------------------- */
 
 static void make_path(struct endpoint *endpoint, uid_t uid, bool is_restricted)
 {
@@ -94,7 +94,7 @@ static int connect_to(const struct endpoints *endpoints, const struct endpoint *
 	return connect(endpoint->fd, (const struct sockaddr *)&sun, sizeof(sun)) ? -errno : 0;
 }
 
-/* --- Coming and going --------------------------------------------------------------------------------------------- */
+/* --- Coming and going ----------------------------------------------------------------------------------------- */
 
 /* With everything that the broker has of it, the sink too. */
 static void endpoint_free(struct endpoints *endpoints, struct endpoint *endpoint, bool unlink)
@@ -213,7 +213,7 @@ static int32_t make(struct endpoints *endpoints, const struct brk_creds *creds, 
 	return 0;
 }
 
-/* --- Binding ------------------------------------------------------------------------------------------------------ */
+/* --- Binding -------------------------------------------------------------------------------------------------- */
 
 static const char *check(int fd, uid_t uid)
 {
@@ -314,7 +314,7 @@ int32_t endpoint_bind(struct endpoints *endpoints, const struct endpoint_wish *w
 	return 0;
 }
 
-/* --- After a restart ---------------------------------------------------------------------------------------------- */
+/* --- After a restart ------------------------------------------------------------------------------------------ */
 
 /* Return: false: it is none that can be used */
 static bool restore(struct endpoints *endpoints, const char *name)

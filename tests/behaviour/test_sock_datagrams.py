@@ -7,8 +7,8 @@ import resource
 import socket
 import time
 
-from testbed.fabric import (ALREADY_EXISTS, DG_BIND, DG_HEADER, DG_SEND, INVALID, INVALID_ARGS, INVALID_RESOURCE, NO_ACCESS,
-                            NO_RESOURCES, Endpoint, Refused, as_user, datagram, parse_datagram)
+from testbed.fabric import (ALREADY_EXISTS, DG_BIND, DG_HEADER, DG_SEND, INVALID, INVALID_ARGS, INVALID_RESOURCE,
+                            NO_ACCESS, NO_RESOURCES, Endpoint, Refused, as_user, datagram, parse_datagram)
 from testbed.process import until
 
 
@@ -391,7 +391,7 @@ def test_one_that_does_not_read(host, soft):
 
 
 def test_one_that_turns_away(host, soft, directory):
-    """A receiver that connects its socket to somebody else refuses what vmcid writes: its senders' loss, not vmcid's."""
+    """A receiver that connects its socket to somebody else refuses what vmcid writes: its senders' loss."""
     sock, other = unix_socket(), unix_socket()
     handle = bind(host, sock)
     other.bind(str(directory / "other"))
