@@ -26,22 +26,15 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/*
- * REAL() - the C library's function of that name. It is looked up once; two threads that do so at once find the same.
- */
-#define REAL(name)                                                                                                     \
-	__extension__ ({                                                                                               \
-		static _Atomic(void *) found_;                                                                         \
-		void *real_ = atomic_load_explicit(&found_, memory_order_acquire);                                     \
-		if (!real_) {                                                                                          \
-			real_ = look_up(#name);                                                                        \
-			atomic_store_explicit(&found_, real_, memory_order_release);                                   \
-		}                                                                                                      \
-		(__typeof__(&name))real_;                                                                              \
-	})
-
-/* sock/calls.h is in terms of these two. */
-#define CALL(name) name
+/* Those that the C library's headers call when they know the size of the buffer (_FORTIFY_SOURCE), and that they hide. */
+ssize_t __read_chk(int fd, void *buf, size_t size, size_t room);
+ssize_t __recv_chk(int fd, void *buf, size_t size, size_t room, int flags);
+ssize_t __recvfrom_chk(int fd, void *buf, size_t size, size_t room, int flags, struct sockaddr *ret_address,
+		       socklen_t *len);
+int __open_2(const char *path, int flags);
+int __open64_2(const char *path, int flags);
+int __openat_2(int dir, const char *path, int flags);
+int __openat64_2(int dir, const char *path, int flags);
 
 static void *look_up(const char *name)
 {
@@ -54,12 +47,43 @@ static void *look_up(const char *name)
 	return found;
 }
 
+/*
+ * REAL(name) - the C library's function of that name, looked up once: when the library is loaded, or before, if somebody
+ * who is loaded earlier calls it. Two threads that do so at once find the same.
+ */
+#define DEFINE_REAL(name)                                                                                              \
+	static _Atomic(void *) found_##name;                                                                           \
+	static __typeof__(&name) real_##name(void)                                                                     \
+	{                                                                                                              \
+		void *real = atomic_load_explicit(&found_##name, memory_order_acquire);                                \
+		if (!real) {                                                                                           \
+			real = look_up(#name);                                                                         \
+			atomic_store_explicit(&found_##name, real, memory_order_release);                              \
+		}                                                                                                      \
+		return (__typeof__(&name))real;                                                                        \
+	}
+#define LOOK_UP(name) (void)real_##name();
+#define ALL(do_it)                                                                                                     \
+	do_it(socket) do_it(socketpair) do_it(bind) do_it(connect) do_it(accept) do_it(accept4) do_it(shutdown)        \
+	do_it(getsockname) do_it(getpeername) do_it(getsockopt) do_it(setsockopt) do_it(send) do_it(sendto)            \
+	do_it(sendmsg) do_it(sendmmsg) do_it(write) do_it(writev) do_it(recv) do_it(recvfrom) do_it(recvmsg)           \
+	do_it(recvmmsg) do_it(read) do_it(readv) do_it(__read_chk) do_it(__recv_chk) do_it(__recvfrom_chk)             \
+	do_it(ioctl) do_it(open) do_it(open64) do_it(openat) do_it(openat64) do_it(__open_2) do_it(__open64_2)         \
+	do_it(__openat_2) do_it(__openat64_2)
+
+ALL(DEFINE_REAL)
+
+/* sock/calls.h is in terms of these two. */
+#define REAL(name) real_##name()
+#define CALL(name) name
+
 #include "sock/calls.h"
 
 __attribute__((constructor)) static void start(void)
 {
 	int error = errno;
 
+	ALL(LOOK_UP)
 	sock_find_datagrams();
 	errno = error;
 }
@@ -106,13 +130,6 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct 
 	}
 	return (int)done;
 }
-
-/* Those that the C library's headers call when they know the size of the buffer (_FORTIFY_SOURCE). */
-
-ssize_t __read_chk(int fd, void *buf, size_t size, size_t room);
-ssize_t __recv_chk(int fd, void *buf, size_t size, size_t room, int flags);
-ssize_t __recvfrom_chk(int fd, void *buf, size_t size, size_t room, int flags, struct sockaddr *ret_address,
-		       socklen_t *len);
 
 EXPORT ssize_t __read_chk(int fd, void *buf, size_t size, size_t room)
 {
@@ -185,7 +202,6 @@ static mode_t mode_of(int flags, va_list ap)
 	}
 
 #define OPEN_2(name)                                                                                                   \
-	int name(const char *path, int flags);                                                                         \
 	EXPORT int name(const char *path, int flags)                                                                   \
 	{                                                                                                              \
 		int r = open_device(path, flags);                                                                      \
@@ -193,7 +209,6 @@ static mode_t mode_of(int flags, va_list ap)
 	}
 
 #define OPENAT_2(name)                                                                                                 \
-	int name(int dir, const char *path, int flags);                                                                \
 	EXPORT int name(int dir, const char *path, int flags)                                                          \
 	{                                                                                                              \
 		int r = open_device(path, flags);                                                                      \
