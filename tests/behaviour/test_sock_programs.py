@@ -64,6 +64,16 @@ def test_ncat_and_socat(run):
     echo_through(run, server, ["ncat", "--vsock", "2", "5001"])
 
 
+def test_socket_activation(run):
+    """A listener that systemd makes, and passes to others over exec."""
+    if not shutil.which("systemd-socket-activate"):
+        pytest.skip("systemd-socket-activate is not there")
+    server = run.start("systemd-socket-activate", "-l", "vsock::5000", "--inetd", "-a", "cat")
+    run.wait_port(5000)
+    echo_through(run, server, ["socat", "-", "VSOCK-CONNECT:2:5000"])
+    assert re.search(r"Connection from vsock:2:\d+ to vsock:2:5000", server.text()), server.text()
+
+
 def test_contexts_of_their_own(run):
     server = run.start_python("""
         assert struct.unpack("I", fcntl.ioctl(os.open("/dev/vsock", os.O_RDONLY), 1977, bytes(4))) == (42,)
