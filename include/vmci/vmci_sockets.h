@@ -2,14 +2,15 @@
 /*
  * vmci/vmci_sockets.h - VMCI Sockets: datagrams and streams between virtual machines, their host, and programs
  *
- * Source compatible with the header of the same name of VMware's products: the functions VMCISock_*(), which are all inline, the
- * names of options, and struct sockaddr_vm. A program that includes nothing else of ours needs no library. It runs
+ * Source compatible with the header of the same name of VMware's products: the functions VMCISock_*(), which are all
+ * inline, the names of options, and struct sockaddr_vm. A program that includes nothing else of ours needs no
+ * library. It runs
  *	in a guest	over the family of the guest's own kernel
  *	on a host	under vmci-run(1), or linked with libvmci-preload
  * and VMCISock_GetAFValue() is -1 where it would be neither.
  *
- * A program that wants none of the C library's functions replaced is linked with libvmci, and calls vmci_socket() and so on.
- * Semantics: vmci_sockets(7), vmci_socket(3).
+ * A program that wants none of the C library's functions replaced is linked with libvmci, and calls vmci_socket() and
+ * so on. Semantics: vmci_sockets(7), vmci_socket(3).
  */
 #ifndef VMCI_VMCI_SOCKETS_H
 #define VMCI_VMCI_SOCKETS_H
@@ -39,7 +40,7 @@ extern "C" {
 #define VMCI_API __attribute__((visibility("default")))
 #endif
 
-/* --- Addresses and options -------------------------------------------------------------------------------------- */
+/* --- Addresses and options ------------------------------------------------------------------------------------ */
 
 #ifndef VMCI_SOCKETS_HAS_LINUX
 struct sockaddr_vm {
@@ -86,14 +87,14 @@ struct sockaddr_vm {
 #define VMCI_SOCKETS_DISCONNECT_REGULAR 0
 #define VMCI_SOCKETS_DISCONNECT_VMOTION 1
 
-/* --- Version ------------------------------------------------------------------------------------------------------ */
+/* --- Version -------------------------------------------------------------------------------------------------- */
 
 #define VMCI_SOCKETS_INVALID_VERSION -1U
 #define VMCI_SOCKETS_VERSION_EPOCH(_v) (((_v) & 0xff000000u) >> 24)
 #define VMCI_SOCKETS_VERSION_MAJOR(_v) (((_v) & 0x00ff0000u) >> 16)
 #define VMCI_SOCKETS_VERSION_MINOR(_v) ((_v) & 0x0000ffffu)
 
-/* --- The device --------------------------------------------------------------------------------------------------- */
+/* --- The device ----------------------------------------------------------------------------------------------- */
 
 #define VMCI_SOCKETS_DEVICE "/dev/vsock"
 #define IOCTL_VMCI_SOCKETS_VERSION 1972
@@ -129,7 +130,10 @@ VMCI_SOCKETS_INLINE int VMCISock_Ask_(unsigned long request, void *arg)
 	return r < 0 ? -1 : 0;
 }
 
-/* VMCISock_Version() - epoch, major and minor in one word, or VMCI_SOCKETS_INVALID_VERSION. Linux's own driver says none. */
+/*
+ * VMCISock_Version() - epoch, major and minor in one word, or VMCI_SOCKETS_INVALID_VERSION. Linux's own driver says
+ * none.
+ */
 VMCI_SOCKETS_INLINE unsigned int VMCISock_Version(void)
 {
 	unsigned int version;
@@ -193,11 +197,12 @@ VMCI_SOCKETS_INLINE unsigned int VMCISock_Uuid2ContextId(const char *uuid)
 	return VMCISock_Ask_(IOCTL_VMCI_SOCKETS_UUID_2_CID, &question) ? VMADDR_CID_ANY : question.u_context_id;
 }
 
-/* --- Calls of libvmci ----------------------------------------------------------------------------------------------- */
+/* --- Calls of libvmci ----------------------------------------------------------------------------------------- */
 
 /*
- * Each is the call of the same name without vmci_, for every family: AF_VSOCK is VMCI Sockets, the rest the C library's. The
- * descriptors are ordinary ones: poll(2), listen(2), close(2), fcntl(2) and dup(2) are as ever. Any thread.
+ * Each is the call of the same name without vmci_, for every family: AF_VSOCK is VMCI Sockets, the rest the C
+ * library's. The descriptors are ordinary ones: poll(2), listen(2), close(2), fcntl(2) and dup(2) are as ever. Any
+ * thread.
  */
 VMCI_API int vmci_socket(int domain, int type, int protocol);
 VMCI_API int vmci_socketpair(int domain, int type, int protocol, int ret_fds[2]);
@@ -211,7 +216,8 @@ VMCI_API int vmci_getpeername(int fd, struct sockaddr *ret_address, socklen_t *l
 VMCI_API int vmci_getsockopt(int fd, int level, int name, void *ret_value, socklen_t *len);
 VMCI_API int vmci_setsockopt(int fd, int level, int name, const void *value, socklen_t len);
 VMCI_API ssize_t vmci_send(int fd, const void *buf, size_t size, int flags);
-VMCI_API ssize_t vmci_sendto(int fd, const void *buf, size_t size, int flags, const struct sockaddr *address, socklen_t len);
+VMCI_API ssize_t vmci_sendto(int fd, const void *buf, size_t size, int flags, const struct sockaddr *address,
+			     socklen_t len);
 VMCI_API ssize_t vmci_sendmsg(int fd, const struct msghdr *msg, int flags);
 VMCI_API ssize_t vmci_write(int fd, const void *buf, size_t size);
 VMCI_API ssize_t vmci_writev(int fd, const struct iovec *iov, int n);
@@ -224,7 +230,8 @@ VMCI_API int vmci_ioctl(int fd, unsigned long request, ...);
 
 /**
  * struct vmci_peer_id - who is at the other end of a stream
- * @uid, @gid, @pid: of a program: of who connected, or called listen(2), as vmcid and the kernel saw it; of a VM: vmcid's
+ * @uid, @gid, @pid: of a program: of who connected, or called listen(2), as vmcid and the kernel saw it; of a VM:
+ * vmcid's
  * @vm: name of the VM as it is configured; "" if it is a program, or a VM that was connected to
  */
 struct vmci_peer_id {
@@ -239,8 +246,8 @@ struct vmci_peer_id {
 /**
  * vmci_peer() - ask who is at the other end of the connected stream @fd
  *
- * The kernel is asked, not the peer, and not vmcid. Return: 0, or -1 and errno: ENOTCONN; ENOTSOCK: not one of ours; EOPNOTSUPP: a
- * datagram socket; EPERM: connected, but not by vmcid
+ * The kernel is asked, not the peer, and not vmcid. Return: 0, or -1 and errno: ENOTCONN; ENOTSOCK: not one of ours;
+ * EOPNOTSUPP: a datagram socket; EPERM: connected, but not by vmcid
  */
 VMCI_API int vmci_peer(int fd, struct vmci_peer_id *ret_peer);
 

@@ -130,7 +130,8 @@ static bool parse_path(struct text text, struct fab_address *address)
 			if (from-- == text.at)
 				return false;
 		while (*from != '/');
-	if (from == text.at || (size_t)(text.end - from) < sizeof(folder) - 1 || memcmp(from, folder, sizeof(folder) - 1))
+	if (from == text.at || (size_t)(text.end - from) < sizeof(folder) - 1 ||
+	    memcmp(from, folder, sizeof(folder) - 1))
 		return false;
 	text.at = from + sizeof(folder) - 1;
 	address->kind = FAB_ADDRESS_PORT;

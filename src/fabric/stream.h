@@ -85,11 +85,11 @@ struct fab_msg fab_stream_request(int fd, uint32_t source, struct vmci_handle to
  * For both ends of a stream. Asks nobody but the kernel, so it needs no vmcid. What can be believed of it: fabric
  * protocol, 13. Of a port (FAB_ADDRESS_PORT), uid, gid and pid are those of who called listen(2), as the kernel knows
  * them, or, where a guest was connected to, vmcid's.
- * Return: 0; -ENOTCONN; -EPERM: connected, but not by vmcid; -EINVAL: not a stream of the fabric; another negative errno
+ * Return: 0; -ENOTCONN; -EPERM: connected, but not by vmcid; -EINVAL: not a stream of the fabric; another one
  */
 int fab_stream_peer(int fd, uid_t broker, struct fab_address *ret_peer);
 
-/* fab_stream_self() - the address of @fd itself. Return: 0; -EINVAL: not bound, or not by vmcid; another negative errno */
+/* fab_stream_self() - the address of @fd itself. Return: 0; -EINVAL: not bound, or not by vmcid; another errno */
 int fab_stream_self(int fd, struct fab_address *ret_self);
 
 #endif /* FABRIC_STREAM_H */

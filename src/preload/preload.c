@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * libvmci-preload.so: the C library's socket calls, with AF_VSOCK as VMCI Sockets of the fabric (src/sock). LD_PRELOAD puts it
- * before the C library; vmci-run(1) does that.
+ * libvmci-preload.so: the C library's socket calls, with AF_VSOCK as VMCI Sockets of the fabric (src/sock).
+ * LD_PRELOAD puts it before the C library; vmci-run(1) does that.
  *
  * DOC: Theory of operation
  *
@@ -26,22 +26,15 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/*
- * REAL() - the C library's function of that name. It is looked up once; two threads that do so at once find the same.
- */
-#define REAL(name)                                                                                                     \
-	__extension__ ({                                                                                               \
-		static _Atomic(void *) found_;                                                                         \
-		void *real_ = atomic_load_explicit(&found_, memory_order_acquire);                                     \
-		if (!real_) {                                                                                          \
-			real_ = look_up(#name);                                                                        \
-			atomic_store_explicit(&found_, real_, memory_order_release);                                   \
-		}                                                                                                      \
-		(__typeof__(&name))real_;                                                                              \
-	})
-
-/* sock/calls.h is in terms of these two. */
-#define CALL(name) name
+/* Those that the C library's headers call when they know the size of the buffer (_FORTIFY_SOURCE), and that they hide. */
+ssize_t __read_chk(int fd, void *buf, size_t size, size_t room);
+ssize_t __recv_chk(int fd, void *buf, size_t size, size_t room, int flags);
+ssize_t __recvfrom_chk(int fd, void *buf, size_t size, size_t room, int flags, struct sockaddr *ret_address,
+		       socklen_t *len);
+int __open_2(const char *path, int flags);
+int __open64_2(const char *path, int flags);
+int __openat_2(int dir, const char *path, int flags);
+int __openat64_2(int dir, const char *path, int flags);
 
 static void *look_up(const char *name)
 {
@@ -54,17 +47,48 @@ static void *look_up(const char *name)
 	return found;
 }
 
+/*
+ * REAL(name) - the C library's function of that name, looked up once: when the library is loaded, or before, if somebody
+ * who is loaded earlier calls it. Two threads that do so at once find the same.
+ */
+#define DEFINE_REAL(name)                                                                                              \
+	static _Atomic(void *) found_##name;                                                                           \
+	static __typeof__(&name) real_##name(void)                                                                     \
+	{                                                                                                              \
+		void *real = atomic_load_explicit(&found_##name, memory_order_acquire);                                \
+		if (!real) {                                                                                           \
+			real = look_up(#name);                                                                         \
+			atomic_store_explicit(&found_##name, real, memory_order_release);                              \
+		}                                                                                                      \
+		return (__typeof__(&name))real;                                                                        \
+	}
+#define LOOK_UP(name) (void)real_##name();
+#define ALL(do_it)                                                                                                     \
+	do_it(socket) do_it(socketpair) do_it(bind) do_it(connect) do_it(accept) do_it(accept4) do_it(shutdown)        \
+	do_it(getsockname) do_it(getpeername) do_it(getsockopt) do_it(setsockopt) do_it(send) do_it(sendto)            \
+	do_it(sendmsg) do_it(sendmmsg) do_it(write) do_it(writev) do_it(recv) do_it(recvfrom) do_it(recvmsg)           \
+	do_it(recvmmsg) do_it(read) do_it(readv) do_it(__read_chk) do_it(__recv_chk) do_it(__recvfrom_chk)             \
+	do_it(ioctl) do_it(open) do_it(open64) do_it(openat) do_it(openat64) do_it(__open_2) do_it(__open64_2)         \
+	do_it(__openat_2) do_it(__openat64_2)
+
+ALL(DEFINE_REAL)
+
+/* sock/calls.h is in terms of these two. */
+#define REAL(name) real_##name()
+#define CALL(name) name
+
 #include "sock/calls.h"
 
 __attribute__((constructor)) static void start(void)
 {
 	int error = errno;
 
+	ALL(LOOK_UP)
 	sock_find_datagrams();
 	errno = error;
 }
 
-/* --- Several at once ----------------------------------------------------------------------------------------------- */
+/* --- Several at once ------------------------------------------------------------------------------------------ */
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 {
@@ -107,12 +131,6 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct 
 	return (int)done;
 }
 
-/* Those that the C library's headers call when they know the size of the buffer (_FORTIFY_SOURCE). */
-
-ssize_t __read_chk(int fd, void *buf, size_t size, size_t room);
-ssize_t __recv_chk(int fd, void *buf, size_t size, size_t room, int flags);
-ssize_t __recvfrom_chk(int fd, void *buf, size_t size, size_t room, int flags, struct sockaddr *ret_address, socklen_t *len);
-
 EXPORT ssize_t __read_chk(int fd, void *buf, size_t size, size_t room)
 {
 	return size > room ? REAL(__read_chk)(fd, buf, size, room) : read(fd, buf, size);
@@ -130,7 +148,7 @@ EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t size, size_t room, int f
 			   : recvfrom(fd, buf, size, flags, ret_address, len);
 }
 
-/* --- The device ---------------------------------------------------------------------------------------------------- */
+/* --- The device ----------------------------------------------------------------------------------------------- */
 
 /* Return: -ENOENT: not the device, or the real one is meant; else a descriptor or a negative errno */
 static int open_device(const char *path, int flags)
@@ -141,7 +159,8 @@ static int open_device(const char *path, int flags)
 		return -ENOENT;
 	switch (sock_who(&error)) {
 	case SOCK_WHO_FABRIC:
-		return sock_open_device((flags & O_CLOEXEC ? SOCK_CLOEXEC : 0) | (flags & O_NONBLOCK ? SOCK_NONBLOCK : 0));
+		return sock_open_device((flags & O_CLOEXEC ? SOCK_CLOEXEC : 0) |
+					(flags & O_NONBLOCK ? SOCK_NONBLOCK : 0));
 	case SOCK_WHO_KERNEL:
 		return -ENOENT;
 	case SOCK_WHO_NOBODY:
@@ -183,7 +202,6 @@ static mode_t mode_of(int flags, va_list ap)
 	}
 
 #define OPEN_2(name)                                                                                                   \
-	int name(const char *path, int flags);                                                                         \
 	EXPORT int name(const char *path, int flags)                                                                   \
 	{                                                                                                              \
 		int r = open_device(path, flags);                                                                      \
@@ -191,7 +209,6 @@ static mode_t mode_of(int flags, va_list ap)
 	}
 
 #define OPENAT_2(name)                                                                                                 \
-	int name(int dir, const char *path, int flags);                                                                \
 	EXPORT int name(int dir, const char *path, int flags)                                                          \
 	{                                                                                                              \
 		int r = open_device(path, flags);                                                                      \

@@ -280,6 +280,9 @@
  */
 #define LIMIT_VMCID_SWEEP_USEC 2000000ull
 
+/* Who has exhausted his quota makes us look again not more often than this, however often he asks. */
+#define LIMIT_VMCID_SWEEP_PAUSE_USEC 100000ull
+
 /* Messages of one client that are served before other event sources have their turn. */
 #define LIMIT_VMCID_TURN 16u
 

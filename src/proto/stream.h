@@ -77,8 +77,8 @@ struct stream_ports {
 	int32_t (*send)(void *ctx, const uint8_t *dg, size_t size);
 
 	/*
-	 * The queue pairs, of which our end is context @local_cid's: see dev_qp_create_as(), dev_qp_attach_as() and their
-	 * sisters, which have these signatures.
+	 * The queue pairs, of which our end is context @local_cid's: see dev_qp_create_as(), dev_qp_attach_as() and
+	 * their sisters, which have these signatures.
 	 */
 	int32_t (*qp_create)(void *ctx, uint32_t local_cid, uint64_t produce, uint64_t consume, void *owner,
 			     struct vmci_handle *ret_handle);

@@ -2,19 +2,19 @@
 /*
  * DOC: Theory of operation
  *
- * Each request has a connection for itself while it is under way, so any number of threads, and signal handlers, can ask at the
- * same time, and nobody waits for somebody else. Afterwards one connection is kept, the *spare*, so that who sends
- * datagrams need not say hello for each.
+ * Each request has a connection for itself while it is under way, so any number of threads, and signal handlers, can
+ * ask at the same time, and nobody waits for somebody else. Afterwards one connection is kept, the *spare*, so that
+ * who sends datagrams need not say hello for each.
  *
  * The spare is a descriptor that the program does not know of. It may close it, by closing all it can, and have
- * another file under its number then: before it is used, it is compared with what it was (device and inode of the socket).
- * It has a high number, where it is in nobody's way, and is closed by exec. It belongs to the process that made it: a child
- * forgets it.
+ * another file under its number then: before it is used, it is compared with what it was (device and inode of the
+ * socket). It has a high number, where it is in nobody's way, and is closed by exec. It belongs to the process that
+ * made it: a child forgets it.
  *
  *	NONE -> BUSY -> KEPT -> BUSY -> NONE	(BUSY: somebody is about to put or to take it, and has it for himself)
  *
- * A program that never asks has none of this. What is known for certain is only that vmcid was there before: then it is waited
- * for (ASK_PATIENCE_MS), as it may be restarting.
+ * A program that never asks has none of this. What is known for certain is only that vmcid was there before: then it
+ * is waited for (ASK_PATIENCE_MS), as it may be restarting.
  */
 #include "sock/ask.h"
 
@@ -75,7 +75,7 @@ uint32_t ask_cid(void)
 	return cid;
 }
 
-/* --- The spare ---------------------------------------------------------------------------------------------------- */
+/* --- The spare ------------------------------------------------------------------------------------------------ */
 
 /* In the child, which has one thread: whoever was BUSY is not here. */
 static void forget(void)
@@ -140,7 +140,7 @@ static void put_spare(int fd)
 	atomic_store(&state, KEPT);
 }
 
-/* --- Talking ------------------------------------------------------------------------------------------------------ */
+/* --- Talking -------------------------------------------------------------------------------------------------- */
 
 static int wait_for(int fd, short events, uint64_t until)
 {
@@ -234,8 +234,8 @@ static int hear(int fd, const struct fab_msg *request, uint64_t until, struct fa
 	if (!n)
 		return -EPIPE;
 	/* No reply that we wait for has data or descriptors, for which there would be no room. */
-	if (hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || fab_parse(buf, (size_t)n, 0, &reply) || reply.kind != FAB_REPLY ||
-	    reply.type != request->type || reply.serial != request->serial)
+	if (hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || fab_parse(buf, (size_t)n, 0, &reply) ||
+	    reply.kind != FAB_REPLY || reply.type != request->type || reply.serial != request->serial)
 		return -EPROTO;
 	*ret_reply = reply;
 	return 0;

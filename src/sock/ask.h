@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Asking vmcid, from within somebody else's program: no thread, nothing to look after, and nothing that fork or exec breaks. */
+/*
+ * Asking vmcid, from within somebody else's program: no thread, nothing to look after, and nothing that fork or exec
+ * breaks.
+ */
 #ifndef SOCK_ASK_H
 #define SOCK_ASK_H
 
@@ -31,9 +34,10 @@ int ask_is_there(uint32_t *ret_flags);
  * @again:      it may be sent again when it is not known whether it was carried out
  * @timeout_ms: for the reply
  *
- * Descriptors in @request stay the caller's. Not ended by a signal; signal handlers and other threads may do the same meanwhile.
- * Return: 0: see the reply's status; -ENETUNREACH: there is no vmcid, or it does not answer; -EPIPE: it went away amid a request
- * that is not to be repeated; another negative errno. Errno is left alone.
+ * Descriptors in @request stay the caller's. Not ended by a signal; signal handlers and other threads may do the same
+ * meanwhile.
+ * Return: 0: see the reply's status; -ENETUNREACH: there is no vmcid, or it does not answer; -EPIPE: it went away
+ * amid a request that is not to be repeated; another negative errno. Errno is left alone.
  */
 int ask(struct fab_msg *request, const struct iovec *data, unsigned n_data, bool again, int timeout_ms,
 	struct fab_msg *ret_reply);

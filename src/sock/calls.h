@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The calls, each as the C library has it, for AF_VSOCK and everything else. Who includes this says under what names they are to be
- * found, CALL(name), and how the C library's own are called, REAL(name): src/preload has them under the C library's names, calls.c
- * under ours.
+ * The calls, each as the C library has it, for AF_VSOCK and everything else. Who includes this says under what names
+ * they are to be found, CALL(name), and how the C library's own are called, REAL(name): src/preload has them under
+ * the C library's names, calls.c under ours.
  *
  * What decides is, in this order, what costs nothing (the family, the address, the request), and then the descriptor:
- * sock_look(), a system call or two. Calls that move bytes of streams are not looked at, unless they name an address; they are when
- * the process has a datagram socket of ours, which must be received from in another way.
+ * sock_look(), a system call or two. Calls that move bytes of streams are not looked at, unless they name an address;
+ * they are when the process has a datagram socket of ours, which must be received from in another way.
  *
- * It fails closed: neither socket() nor an address with AF_VSOCK reaches the kernel, but in a guest, whose driver is what we would
- * want to reach.
+ * It fails closed: neither socket() nor an address with AF_VSOCK reaches the kernel, but in a guest, whose driver is
+ * what we would want to reach.
  */
 #ifndef SOCK_CALLS_H
 #define SOCK_CALLS_H
@@ -69,8 +69,8 @@ static bool is_inet(const struct sockaddr *address, socklen_t len)
 }
 
 /*
- * An address of AF_VSOCK on a descriptor that is not ours: what would the kernel say if it had no AF_VSOCK? In a guest it has,
- * and is asked.
+ * An address of AF_VSOCK on a descriptor that is not ours: what would the kernel say if it had no AF_VSOCK? In a
+ * guest it has, and is asked.
  * Return: -ENOENT: ask it; another negative errno
  */
 static int refuse(int fd)
@@ -85,7 +85,7 @@ static int refuse(int fd)
 	return sock_who(&error) == SOCK_WHO_KERNEL ? -ENOENT : -EAFNOSUPPORT;
 }
 
-/* --- Making ----------------------------------------------------------------------------------------------------------- */
+/* --- Making --------------------------------------------------------------------------------------------------- */
 
 EXPORT int CALL(socket)(int domain, int type, int protocol)
 {
@@ -186,7 +186,7 @@ EXPORT int CALL(setsockopt)(int fd, int level, int name, const void *value, sock
 	return r == -ENOENT ? REAL(setsockopt)(fd, level, name, value, len) : (int)result(r);
 }
 
-/* --- Sending ---------------------------------------------------------------------------------------------------------- */
+/* --- Sending -------------------------------------------------------------------------------------------------- */
 
 /* Must we look at it? */
 static bool is_of_interest(const void *address, int flags)
@@ -194,7 +194,8 @@ static bool is_of_interest(const void *address, int flags)
 	return address || flags & MSG_OOB || sock_has_datagrams();
 }
 
-static ssize_t send_iov(int fd, const struct iovec *iov, size_t n, int flags, const struct sockaddr *address, socklen_t len)
+static ssize_t send_iov(int fd, const struct iovec *iov, size_t n, int flags, const struct sockaddr *address,
+			socklen_t len)
 {
 	/* Nothing here changes what they point to. */
 	const struct msghdr msg = {
@@ -213,7 +214,8 @@ static ssize_t send_iov(int fd, const struct iovec *iov, size_t n, int flags, co
 	return r;
 }
 
-EXPORT ssize_t CALL(sendto)(int fd, const void *buf, size_t size, int flags, const struct sockaddr *address, socklen_t len)
+EXPORT ssize_t CALL(sendto)(int fd, const void *buf, size_t size, int flags, const struct sockaddr *address,
+			    socklen_t len)
 {
 	const struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = size };
 	ssize_t r = send_iov(fd, &iov, 1, flags, address, len);
@@ -248,7 +250,8 @@ static ssize_t send_msg(int fd, const struct msghdr *msg, int flags)
 {
 	if (!msg)
 		return -ENOENT;
-	return send_iov(fd, msg->msg_iov, msg->msg_iovlen, flags, msg->msg_namelen ? msg->msg_name : NULL, msg->msg_namelen);
+	return send_iov(fd, msg->msg_iov, msg->msg_iovlen, flags, msg->msg_namelen ? msg->msg_name : NULL,
+			msg->msg_namelen);
 }
 
 EXPORT ssize_t CALL(sendmsg)(int fd, const struct msghdr *msg, int flags)
@@ -258,13 +261,15 @@ EXPORT ssize_t CALL(sendmsg)(int fd, const struct msghdr *msg, int flags)
 	return r == -ENOENT ? REAL(sendmsg)(fd, msg, flags) : result(r);
 }
 
-/* --- Receiving -------------------------------------------------------------------------------------------------------- */
+/* --- Receiving ------------------------------------------------------------------------------------------------ */
 
 /*
- * What is received from a stream is looked at only for its address, which it has not; that of others is not known before.
+ * What is received from a stream is looked at only for its address, which it has not; that of others is not known
+ * before.
  * Return: -ENOENT: ask the kernel
  */
-static ssize_t recv_iov(int fd, const struct iovec *iov, size_t n, int flags, struct sockaddr *ret_address, socklen_t *len)
+static ssize_t recv_iov(int fd, const struct iovec *iov, size_t n, int flags, struct sockaddr *ret_address,
+			socklen_t *len)
 {
 	struct msghdr msg = {
 		.msg_name = ret_address,
@@ -327,7 +332,7 @@ EXPORT ssize_t CALL(recvmsg)(int fd, struct msghdr *msg, int flags)
 	return r;
 }
 
-/* --- The device ------------------------------------------------------------------------------------------------------- */
+/* --- The device ----------------------------------------------------------------------------------------------- */
 
 EXPORT int CALL(ioctl)(int fd, unsigned long request, ...)
 {

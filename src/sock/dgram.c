@@ -2,12 +2,13 @@
 /*
  * DOC: Theory of operation
  *
- * A datagram socket is a SOCK_DGRAM UNIX socket that vmcid has bound to "RUNTIME-DIRECTORY/dgram/CONTEXT.PORT.UID", and into
- * which it writes what arrives, each with its VMCI header: DG_BIND (fabric/msg.h). So receiving is receiving, with the header in front,
- * which we take away and read the sender from; waiting, peeking and truncating are the kernel's.
+ * A datagram socket is a SOCK_DGRAM UNIX socket that vmcid has bound to "RUNTIME-DIRECTORY/dgram/CONTEXT.PORT.UID",
+ * and into which it writes what arrives, each with its VMCI header: DG_BIND (fabric/msg.h). So receiving is
+ * receiving, with the header in front, which we take away and read the sender from; waiting, peeking and truncating
+ * are the kernel's.
  *
- * Sending is asking vmcid (DG_SEND), which says at once what became of the datagram. Whoever is of the same user may send as the
- * endpoint, so the connection for it is any one, of whichever process has the socket now.
+ * Sending is asking vmcid (DG_SEND), which says at once what became of the datagram. Whoever is of the same user may
+ * send as the endpoint, so the connection for it is any one, of whichever process has the socket now.
  *
  * The default destination of connect(2) is in the mark.
  */
@@ -30,7 +31,7 @@
 /* Of a message, in the kernel (UIO_MAXIOV). */
 #define MANY 1024u
 
-/* --- Names ----------------------------------------------------------------------------------------------------------- */
+/* --- Names ---------------------------------------------------------------------------------------------------- */
 
 static bool take_number(const char **text, char end, uint32_t *ret)
 {
@@ -160,7 +161,7 @@ int sock_dgram_connect(const struct sock *sock, const struct sockaddr *address, 
 	return mark_write(sock->fd, &new.mark);
 }
 
-/* --- Sending --------------------------------------------------------------------------------------------------------- */
+/* --- Sending -------------------------------------------------------------------------------------------------- */
 
 /* transport reference, 15; an unknown context has a word of its own here */
 static int errno_of_send(int32_t status)
@@ -197,7 +198,8 @@ static ssize_t sum(const struct msghdr *msg)
 	return total > VMCI_DG_MAX_PAYLOAD ? -EMSGSIZE : (ssize_t)total;
 }
 
-static ssize_t send_few(const struct iovec *iov, unsigned n, struct vmci_handle src, struct vmci_handle dst, size_t size)
+static ssize_t send_few(const struct iovec *iov, unsigned n, struct vmci_handle src, struct vmci_handle dst,
+			size_t size)
 {
 	struct fab_msg request = { .type = FAB_DG_SEND, .len = VMCI_DG_HEADER_SIZE + size }, reply;
 	uint8_t head[VMCI_DG_HEADER_SIZE];
@@ -274,7 +276,7 @@ ssize_t sock_sendmsg(int fd, const struct msghdr *msg, int flags)
 	return -ENOENT;
 }
 
-/* --- Receiving ------------------------------------------------------------------------------------------------------- */
+/* --- Receiving ------------------------------------------------------------------------------------------------ */
 
 typedef ssize_t recv_fn(int fd, struct msghdr *msg, int flags);
 

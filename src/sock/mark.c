@@ -2,11 +2,11 @@
 /*
  * DOC: Theory of operation
  *
- * A socket of ours is an AF_UNIX socket, and has to be told from those that are really the program's, by a process that may
- * have inherited it over fork and exec, or received it. So what we know must be in the socket. What a socket is given
- * and gives back unchanged is its filter, a program of the classic BPF (SO_ATTACH_FILTER, SO_GET_FILTER): one that loads a few
- * numbers and lets everything pass. The numbers are ours. The kernel runs filters of SOCK_DGRAM only, some
- * nanoseconds for each datagram; it holds one, some hundred bytes, with each socket.
+ * A socket of ours is an AF_UNIX socket, and has to be told from those that are really the program's, by a process
+ * that may have inherited it over fork and exec, or received it. So what we know must be in the socket. What a socket
+ * is given and gives back unchanged is its filter, a program of the classic BPF (SO_ATTACH_FILTER, SO_GET_FILTER):
+ * one that loads a few numbers and lets everything pass. The numbers are ours. The kernel runs filters of SOCK_DGRAM
+ * only, some nanoseconds for each datagram; it holds one, some kilobytes, with each socket.
  *
  *	word	0, 1	magic numbers; the second has the version
  *		2	kind | flags << 8
@@ -14,8 +14,8 @@
  *		4, 5	dst
  *		6..13	size, min, max, timeout_us, low half first
  *
- * Sockets that accept(2) makes have no mark. They are known by their name (fabric/address.h), and get one only when there is
- * something to be remembered.
+ * Sockets that accept(2) makes have no mark. They are known by their name (fabric/address.h), and get one only when
+ * there is something to be remembered.
  */
 #include "sock/mark.h"
 
@@ -54,9 +54,19 @@ bool mark_has_defaults(const struct mark *mark)
 int mark_write(int fd, const struct mark *mark)
 {
 	const uint32_t words[WORDS] = {
-		MAGIC0, MAGIC1, (uint32_t)mark->kind | mark->flags << 8, mark->cid, mark->dst.context, mark->dst.resource,
-		(uint32_t)mark->size, (uint32_t)(mark->size >> 32), (uint32_t)mark->min, (uint32_t)(mark->min >> 32),
-		(uint32_t)mark->max, (uint32_t)(mark->max >> 32), (uint32_t)mark->timeout_us,
+		MAGIC0,
+		MAGIC1,
+		(uint32_t)mark->kind | mark->flags << 8,
+		mark->cid,
+		mark->dst.context,
+		mark->dst.resource,
+		(uint32_t)mark->size,
+		(uint32_t)(mark->size >> 32),
+		(uint32_t)mark->min,
+		(uint32_t)(mark->min >> 32),
+		(uint32_t)mark->max,
+		(uint32_t)(mark->max >> 32),
+		(uint32_t)mark->timeout_us,
 		(uint32_t)(mark->timeout_us >> 32),
 	};
 	struct sock_filter code[WORDS + 1];
@@ -80,7 +90,7 @@ static uint64_t join(const struct sock_filter *code)
 int mark_read(int fd, struct mark *ret_mark)
 {
 	struct sock_filter code[WORDS + 1];
-	socklen_t len = WORDS + 1;	/* in instructions */
+	socklen_t len = WORDS + 1; /* in instructions */
 	uint32_t kind;
 	int error = errno, r = 0;
 

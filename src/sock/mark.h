@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The mark of a socket: what we must know of it besides what the kernel knows, kept in the socket itself, where it survives
- * fork, exec, dup and being passed to somebody else, and where nobody has to look after it. Theory: mark.c
+ * The mark of a socket: what we must know of it besides what the kernel knows, kept in the socket itself, where it
+ * survives fork, exec, dup and being passed to somebody else, and where nobody has to look after it. Theory: mark.c
  */
 #ifndef SOCK_MARK_H
 #define SOCK_MARK_H

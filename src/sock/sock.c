@@ -12,15 +12,17 @@
  *	connected		it has a peer; datagrams: the mark has a destination
  *	options			the mark
  *
- * So everything holds after fork, exec and dup, and for who is passed the descriptor; several processes may use one socket; and
- * vmcid may be killed meanwhile. Bytes of streams are moved by the kernel's own calls, which we have no part in.
+ * So everything holds after fork, exec and dup, and for who is passed the descriptor; several processes may use one
+ * socket; and vmcid may be killed meanwhile. Bytes of streams are moved by the kernel's own calls, which we have no
+ * part in.
  *
- * vmcid is asked when a socket is bound or connected, and for each datagram that is sent. connect() waits for what vmcid says,
- * also on a socket that must not block: there is no way to make a socket's poll(2) wait for something else than the
- * socket. Among programs it takes as long as any call of vmcid; a guest has the connect time-out of the socket.
+ * vmcid is asked when a socket is bound or connected, and for each datagram that is sent. connect() waits for what
+ * vmcid says, also on a socket that must not block: there is no way to make a socket's poll(2) wait for something
+ * else than the socket. Among programs it takes as long as any call of vmcid; a guest has the connect time-out of the
+ * socket.
  *
- * A socket that was bound, or where a connect to a guest has failed, cannot be connected any more. It is then replaced by a new one
- * under the same number. That is the one thing that other copies of the descriptor do not see.
+ * A socket that was bound, or where a connect to a guest has failed, cannot be connected any more. It is then
+ * replaced by a new one under the same number. That is the one thing that other copies of the descriptor do not see.
  */
 #include "sock/sock.h"
 
@@ -58,11 +60,13 @@ enum sock_who sock_who(int *ret_error)
 		return SOCK_WHO_FABRIC;
 	if (guest_is_here(GUEST_PCI_DEVICES))
 		return SOCK_WHO_KERNEL;
-	*ret_error = r == -EPERM || r == -EACCES || r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -ENOBUFS ? r : -ENODEV;
+	*ret_error = r == -EPERM || r == -EACCES || r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -ENOBUFS
+			     ? r
+			     : -ENODEV;
 	return SOCK_WHO_NOBODY;
 }
 
-/* --- Looking ------------------------------------------------------------------------------------------------------ */
+/* --- Looking -------------------------------------------------------------------------------------------------- */
 
 static int option(int fd, int name)
 {
@@ -180,7 +184,7 @@ void sock_received(const struct msghdr *msg)
 	}
 }
 
-/* --- Addresses ----------------------------------------------------------------------------------------------------- */
+/* --- Addresses ------------------------------------------------------------------------------------------------ */
 
 int sock_address(const struct sockaddr *address, socklen_t len, struct vmci_handle *ret_handle)
 {
@@ -226,7 +230,7 @@ static uint32_t own_if_local(const struct sock *sock, uint32_t cid)
 	return cid == VMCI_CID_WELL_KNOWN ? sock->mark.cid : cid;
 }
 
-/* --- Making --------------------------------------------------------------------------------------------------------- */
+/* --- Making --------------------------------------------------------------------------------------------------- */
 
 static int make(enum mark_kind kind, int flags, const struct mark *mark)
 {
@@ -316,7 +320,7 @@ static int renew(const struct sock *sock)
 	return r;
 }
 
-/* --- Binding -------------------------------------------------------------------------------------------------------- */
+/* --- Binding -------------------------------------------------------------------------------------------------- */
 
 static int errno_of_bind(int32_t status)
 {
@@ -394,7 +398,7 @@ int sock_bind(int fd, const struct sockaddr *address, socklen_t len)
 	return 0;
 }
 
-/* --- Connecting ------------------------------------------------------------------------------------------------------ */
+/* --- Connecting ----------------------------------------------------------------------------------------------- */
 
 static int errno_of_connect(int32_t status)
 {
@@ -451,7 +455,8 @@ static uint64_t now_us(void)
 static int connect_stream(const struct sock *sock, struct vmci_handle to)
 {
 	uint64_t timeout_us = sock->mark.timeout_us, until = now_us() + timeout_us;
-	unsigned timeout_ms = timeout_us / 1000 >= FAB_CONNECT_MAX_MS ? FAB_CONNECT_MAX_MS : (unsigned)((timeout_us + 999) / 1000);
+	unsigned timeout_ms =
+		timeout_us / 1000 >= FAB_CONNECT_MAX_MS ? FAB_CONNECT_MAX_MS : (unsigned)((timeout_us + 999) / 1000);
 	bool may_wait = !(fcntl(sock->fd, F_GETFL) & O_NONBLOCK);
 	uint32_t source = VMCI_INVALID_ID;
 	struct fab_address self;
@@ -542,7 +547,7 @@ int sock_accept(int fd, struct sockaddr *ret_address, socklen_t *len, int flags,
 	}
 }
 
-/* --- Names ---------------------------------------------------------------------------------------------------------- */
+/* --- Names ---------------------------------------------------------------------------------------------------- */
 
 int sock_getsockname(int fd, struct sockaddr *ret_address, socklen_t *len)
 {
@@ -587,7 +592,10 @@ int sock_getpeername(int fd, struct sockaddr *ret_address, socklen_t *len)
 	return sock_put_address(handle_make(peer.context, peer.port), ret_address, len);
 }
 
-/* Who owns the runtime directory is vmcid's user. One of the two names is a path in it: folder, "port", context, port. */
+/*
+ * Who owns the runtime directory is vmcid's user. One of the two names is a path in it: folder, "port", context,
+ * port.
+ */
 static int broker_of(int fd, uid_t *ret_uid)
 {
 	struct sockaddr_un sun = { 0 };

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * VMCI Sockets over the fabric: the calls of Linux's AF_VSOCK, for descriptors that are AF_UNIX sockets with a mark or a name of
- * the fabric's. Theory: sock.c. What each call does is what vmci_sockets(7) says; here is only what its C has of its own.
+ * VMCI Sockets over the fabric: the calls of Linux's AF_VSOCK, for descriptors that are AF_UNIX sockets with a mark
+ * or a name of the fabric's. Theory: sock.c. What each call does is what vmci_sockets(7) says; here is only what its
+ * C has of its own.
  *
- * Results are as system calls have them: 0 or more, or a negative errno. Any thread. Every call that has a descriptor returns
- * -ENOENT, and has done nothing, when the descriptor is not a socket of ours, or none at all: it is the kernel's then.
- * Addresses are struct sockaddr_vm.
+ * Results are as system calls have them: 0 or more, or a negative errno. Any thread. Every call that has a descriptor
+ * returns -ENOENT, and has done nothing, when the descriptor is not a socket of ours, or none at all: it is the
+ * kernel's then. Addresses are struct sockaddr_vm.
  */
 #ifndef SOCK_SOCK_H
 #define SOCK_SOCK_H
@@ -23,7 +24,7 @@
 enum sock_who {
 	SOCK_WHO_NOBODY,
 	SOCK_WHO_FABRIC,	/* vmcid, and so this library */
-	SOCK_WHO_KERNEL,	/* this is a guest, whose driver is the other side of a VMCI device: let the kernel do it */
+	SOCK_WHO_KERNEL,	/* this is a guest with a VMCI device and its driver: let the kernel do it */
 };
 
 /* sock_who() - @ret_error: why nobody does: -ENODEV, or another negative errno */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * System calls, past the C library: where this code is part of libvmci-preload, the functions of the same names are that
- * library's own, and would ask us back. close(2) is not among them. None of them is a point where a thread can be cancelled. -1 and errno, as ever.
+ * System calls, past the C library: where this code is part of libvmci-preload, the functions of the same names are
+ * that library's own, and would ask us back. close(2) is not among them. None of them is a point where a thread can
+ * be cancelled. -1 and errno, as ever.
  */
 #ifndef SOCK_SYS_H
 #define SOCK_SYS_H

@@ -2,8 +2,8 @@
 /*
  * DOC: Theory of operation
  *
- * An *end* is one connected UNIX socket: a program's, or another device's. It outlives its stream by what the guest wrote
- * last:
+ * An *end* is one connected UNIX socket: a program's, or another device's. It outlives its stream by what the guest
+ * wrote last:
  *
  *	WAITING		for something to be said over the socket, which is its maker's business
  *	CONNECTING	the guest was asked
@@ -366,7 +366,7 @@ fail:
 	return r;
 }
 
-/* --- All of them ---------------------------------------------------------------------------------------------------- */
+/* --- All of them ------------------------------------------------------------------------------------------------- */
 
 int ends_new(sd_event *event, struct ends **ret_ends)
 {

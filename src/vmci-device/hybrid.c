@@ -2,8 +2,8 @@
 /*
  * DOC: Theory of operation
  *
- * A program that connects is an end that waits: "CONNECT <port>\n" is awaited, for LIMIT_HELLO_USEC at most. Then the guest
- * is asked, and "OK <our port>\n" is the first that the program reads.
+ * A program that connects is an end that waits: "CONNECT <port>\n" is awaited, for LIMIT_HELLO_USEC at most. Then the
+ * guest is asked, and "OK <our port>\n" is the first that the program reads.
  */
 #include "hybrid.h"
 

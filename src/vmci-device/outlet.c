@@ -2,21 +2,21 @@
 /*
  * DOC: Theory of operation
  *
- *	guest -> others		vmcid is asked while the guest's CPU waits (STREAM_OPEN). Its reply is a connected socket, and
- *				the stream runs; or the other side is a guest, too (PENDING), and the first byte over the
- *				socket says that it accepts: until then the end waits, and the stream is not accepted
- *	others -> guest		vmcid asks (STREAM_CONNECT), with a socket at whose other end somebody has been connected.
- *				A *visitor* is who has not been answered yet:
+ *	guest -> others		vmcid is asked while the guest's CPU waits (STREAM_OPEN). Its reply is a connected socket,
+ *				and the stream runs; or the other side is a guest, too (PENDING), and the first byte over
+ *				the socket says that it accepts: until then the end waits, and the stream is not accepted
+ *	others -> guest		vmcid asks (STREAM_CONNECT), with a socket to whose other end somebody is connected. A
+ *				*visitor* is who has not been answered yet:
  *
- *					a program	waits for vmcid's reply, and so do we for the guest's: the answer is
- *							given when the guest has accepted, or not
+ *					a program	waits for vmcid's reply, as we do for the guest's: the answer
+ *							is given when the guest has accepted, or not
  *					a device	sees what comes over the socket; vmcid is answered at once
  *
- *			Questions come at any time, also while the streams are at work, which must not be called then. So
- *			visitors queue up, and are let in by outlet_run().
+ *			Questions come at any time, also while the streams are at work, which must not be called
+ *			then. So visitors queue up, and are let in by outlet_run().
  *
- * When there is no vmcid, a guest that connects is postponed: the next one is asked, if it comes before the guest, or the
- * stream (LIMIT_PENDING_NS), gives up.
+ * When there is no vmcid, a guest that connects is postponed: the next one is asked, if it comes before the guest, or
+ * the stream (LIMIT_PENDING_NS), gives up.
  *
  * When vmcid ends before it was answered, a program does not hear that it is connected: it is not, then.
  */
@@ -255,7 +255,7 @@ void outlet_lost(struct outlet *outlet)
 	}
 }
 
-/* --- The guest to others --------------------------------------------------------------------------------------------- */
+/* --- The guest to others ----------------------------------------------------------------------------------------- */
 
 /* The other guest accepts, or it does not. */
 static void on_ready(struct end *end, void *ctx)
@@ -421,7 +421,7 @@ void outlet_run(struct outlet *outlet)
 	run_queue(outlet);
 }
 
-/* --- All of it ---------------------------------------------------------------------------------------------------------- */
+/* --- All of it --------------------------------------------------------------------------------------------------- */
 
 void outlet_set_streams(struct outlet *outlet, struct streams *streams)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Where streams enter and leave through the fabric: to ports of other contexts, and from who connects. Theory: outlet.c */
+/* Where streams enter and leave through the fabric: to other contexts, and from who connects. Theory: outlet.c */
 #ifndef VMCI_DEVICE_OUTLET_H
 #define VMCI_DEVICE_OUTLET_H
 
@@ -14,7 +14,7 @@ struct outlet;
 struct outlet_ports {
 	void *ctx;
 
-	/* One call of vmcid, of bounded time. Return: 0 and a reply, whose descriptors are the caller's; a negative errno */
+	/* A call of vmcid, of bounded time. Return: 0 and a reply, with descriptors of the caller's; a negative errno */
 	int (*ask)(void *ctx, struct fab_msg *request, struct fab_msg *ret_reply);
 
 	/* Answer vmcid's question STREAM_CONNECT number @serial. */
@@ -40,8 +40,8 @@ int outlet_open(struct outlet *outlet, struct stream *s, uint32_t local_cid, uin
 		void **ret_end);
 
 /*
- * outlet_postpone() - the same as soon as there is a vmcid, if that comes before the guest gives up. Return: -EINPROGRESS
- * and the end; -ENOBUFS, -ENOMEM
+ * outlet_postpone() - the same as soon as there is a vmcid, if that comes before the guest gives up. Return:
+ * -EINPROGRESS and the end; -ENOBUFS, -ENOMEM
  */
 int outlet_postpone(struct outlet *outlet, struct stream *s, void **ret_end);
 

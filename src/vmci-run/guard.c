@@ -2,13 +2,13 @@
 /*
  * DOC: Theory of operation
  *
- * libvmci-preload answers for AF_VSOCK where the C library is called. What calls the kernel past it would reach the family that the
- * kernel has, of another hypervisor perhaps. So the kernel is told that there is none:
+ * libvmci-preload answers for AF_VSOCK where the C library is called. What calls the kernel past it would reach the
+ * family that the kernel has, of another hypervisor perhaps. So the kernel is told that there is none:
  *
  *	socket(AF_VSOCK), socketpair(AF_VSOCK)	EAFNOSUPPORT
  *	io_uring_setup()			EPERM: a ring makes sockets, too, and seccomp does not see that
- *	calls of another architecture		end the program: 32-bit programs make sockets in ways that cannot be looked into,
- *						and cannot load the library anyway
+ *	calls of another architecture		end the program: 32-bit programs make sockets in ways that cannot be
+ *						looked into, and cannot load the library anyway
  */
 #include "guard.h"
 
@@ -18,7 +18,9 @@
 
 int guard_enter(void)
 {
-	const struct scmp_arg_cmp vsock = { .arg = 0, .op = SCMP_CMP_MASKED_EQ, .datum_a = 0xffffffff, .datum_b = AF_VSOCK };
+	const struct scmp_arg_cmp vsock = {
+		.arg = 0, .op = SCMP_CMP_MASKED_EQ, .datum_a = 0xffffffff, .datum_b = AF_VSOCK
+	};
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
 	int r;
 

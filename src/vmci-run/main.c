@@ -2,8 +2,8 @@
 /*
  * vmci-run: starts a program with AF_VSOCK being VMCI Sockets of this host: libvmci-preload and guard.c. vmci-run(1)
  *
- * It has said HELLO before, and the program inherits that connection, which nobody uses: as long as it is open, the context is
- * there, and so is a vmcid that was started for us.
+ * It has said HELLO before, and the program inherits that connection, which nobody uses: as long as it is open, the
+ * context is there, and so is a vmcid that was started for us.
  */
 #include <argp.h>
 #include <errno.h>
@@ -99,9 +99,11 @@ static const struct argp option_parser = {
 	.options = option_table,
 	.parser = parse_option,
 	.args_doc = "PROGRAM [ARG...]",
-	.doc = "Run a program whose AF_VSOCK sockets are VMCI Sockets: they reach virtual machines, and other programs of this "
+	.doc = "Run a program whose AF_VSOCK sockets are VMCI Sockets: they reach virtual machines, and other programs "
+	       "of this "
 	       "host.\v"
-	       "The program is not changed, and need not know. The manual page has what is different from a kernel's AF_VSOCK.",
+	       "The program is not changed, and need not know. The manual page has what is different from a kernel's "
+	       "AF_VSOCK.",
 };
 
 /* Return: a connection to vmcid; -1 after a message */

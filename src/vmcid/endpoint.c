@@ -2,19 +2,19 @@
 /*
  * DOC: Theory of operation
  *
- * A program that knows sockets only (through src/sock) has a SOCK_DGRAM UNIX socket, and forks, executes other programs and passes
- * the socket on as it likes; whoever has it is the endpoint. So the endpoint must not end with the connection over
- * which it was made, and nobody may be relied on to tell vmcid about it after a restart. Both are had by binding the socket to a
- * name in our folder "dgram", which says everything there is to know:
+ * A program that knows sockets only (through src/sock) has a SOCK_DGRAM UNIX socket, and forks, executes other
+ * programs and passes the socket on as it likes; whoever has it is the endpoint. So the endpoint must not end with
+ * the connection over which it was made, and nobody may be relied on to tell vmcid about it after a restart. Both are
+ * had by binding the socket to a name in our folder "dgram", which says everything there is to know:
  *
  *	CONTEXT "." PORT "." UID [ "r" ]	decimal; r: the context is restricted
  *
  * vmcid has a socket of its own for each of them, connected to that name: the sink. For the broker, who knows
  * owners only, each is a client of its own, which has no connection.
  *
- * When the program's socket is closed by the last one who has it, nobody is told. It is found out by connecting once more,
- * which is refused then: every LIMIT_VMCID_SWEEP_USEC while there are any, and at once where it matters, when somebody
- * wishes the port, or quotas are exhausted.
+ * When the program's socket is closed by the last one who has it, nobody is told. It is found out by connecting once
+ * more, which is refused then: every LIMIT_VMCID_SWEEP_USEC while there are any, and at once where it matters, when
+ * somebody wishes the port, or quotas are exhausted.
  *
  * A new vmcid reads the folder. The names were made by vmcid alone: the folder is closed to all others.
  */
@@ -52,10 +52,15 @@ struct endpoint {
 	char path[48];
 };
 
+/**
+ * struct endpoints - all of them
+ * @swept: when all were looked at last
+ */
 struct endpoints {
 	struct server *server;
 	struct endpoint *first;
 	unsigned count;
+	uint64_t swept;
 	sd_event_source *sweep;
 };
 
@@ -64,7 +69,7 @@ unsigned endpoints_count(const struct endpoints *endpoints)
 	return endpoints ? endpoints->count : 0;
 }
 
-/* --- Their names --------------------------------------------------------------------------------------------- */
+/* --- Their names ---------------------------------------------------------------------------------------------- */
 
 static void make_path(struct endpoint *endpoint, uid_t uid, bool is_restricted)
 {
@@ -89,7 +94,7 @@ static int connect_to(const struct endpoints *endpoints, const struct endpoint *
 	return connect(endpoint->fd, (const struct sockaddr *)&sun, sizeof(sun)) ? -errno : 0;
 }
 
-/* --- Coming and going --------------------------------------------------------------------------------------------- */
+/* --- Coming and going ----------------------------------------------------------------------------------------- */
 
 /* With everything that the broker has of it, the sink too. */
 static void endpoint_free(struct endpoints *endpoints, struct endpoint *endpoint, bool unlink)
@@ -107,15 +112,18 @@ static bool has_gone(const struct endpoints *endpoints, const struct endpoint *e
 	return r == -ECONNREFUSED || r == -ENOENT;
 }
 
-static void sweep(struct endpoints *endpoints)
+/* Forget those that have gone; @handle: this one only. Return: were there any? */
+static bool sweep(struct endpoints *endpoints, const struct vmci_handle *handle)
 {
 	struct endpoint **at = &endpoints->first;
 	unsigned before = endpoints->count;
 
+	if (!handle)
+		sd_event_now(endpoints->server->event, CLOCK_MONOTONIC, &endpoints->swept);
 	while (*at) {
 		struct endpoint *endpoint = *at;
 
-		if (!has_gone(endpoints, endpoint)) {
+		if ((handle && !handle_is_equal(endpoint->handle, *handle)) || !has_gone(endpoints, endpoint)) {
 			at = &endpoint->next;
 			continue;
 		}
@@ -124,8 +132,10 @@ static void sweep(struct endpoints *endpoints)
 		log_debug("endpoint %u:%u: its socket is closed", endpoint->handle.context, endpoint->handle.resource);
 		endpoint_free(endpoints, endpoint, true);
 	}
-	if (endpoints->count != before)
-		server_endpoints_changed(endpoints->server);
+	if (endpoints->count == before)
+		return false;
+	server_endpoints_changed(endpoints->server);
+	return true;
 }
 
 static void schedule(struct endpoints *endpoints)
@@ -144,7 +154,7 @@ static int on_sweep(sd_event_source *source, uint64_t usec, void *ctx)
 
 	(void)source;
 	(void)usec;
-	sweep(endpoints);
+	sweep(endpoints, NULL);
 	schedule(endpoints);
 	return 0;
 }
@@ -203,7 +213,7 @@ static int32_t make(struct endpoints *endpoints, const struct brk_creds *creds, 
 	return 0;
 }
 
-/* --- Binding ------------------------------------------------------------------------------------------------------ */
+/* --- Binding -------------------------------------------------------------------------------------------------- */
 
 static const char *check(int fd, uid_t uid)
 {
@@ -253,6 +263,19 @@ static int32_t name_it(const struct endpoints *endpoints, const struct endpoint 
 	return r == -ENOMEM ? VMCI_ERROR_NO_MEM : r == -EINVAL ? VMCI_ERROR_INVALID_ARGS : VMCI_ERROR_NO_RESOURCES;
 }
 
+/* Binding has failed with @result: is that because of some that have gone? */
+static bool make_room(struct endpoints *endpoints, int32_t result, struct vmci_handle handle)
+{
+	uint64_t now = 0;
+
+	if (result == VMCI_ERROR_ALREADY_EXISTS)
+		return sweep(endpoints, &handle);
+	if (result != VMCI_ERROR_NO_RESOURCES)
+		return false;
+	sd_event_now(endpoints->server->event, CLOCK_MONOTONIC, &now);
+	return now - endpoints->swept >= LIMIT_VMCID_SWEEP_PAUSE_USEC && sweep(endpoints, NULL);
+}
+
 int32_t endpoint_bind(struct endpoints *endpoints, const struct endpoint_wish *wish, int fd,
 		      struct vmci_handle *ret_handle)
 {
@@ -276,13 +299,8 @@ int32_t endpoint_bind(struct endpoints *endpoints, const struct endpoint_wish *w
 		return VMCI_ERROR_INVALID_ARGS;
 	}
 	r = make(endpoints, &creds, wish->user, cid, wish->handle.resource, is_restricted, &endpoint);
-	if (r == VMCI_ERROR_ALREADY_EXISTS || r == VMCI_ERROR_NO_RESOURCES) {
-		unsigned before = endpoints->count;
-
-		sweep(endpoints);
-		if (endpoints->count != before)
-			r = make(endpoints, &creds, wish->user, cid, wish->handle.resource, is_restricted, &endpoint);
-	}
+	if (make_room(endpoints, r, handle_make(cid, wish->handle.resource)))
+		r = make(endpoints, &creds, wish->user, cid, wish->handle.resource, is_restricted, &endpoint);
 	if (r < 0)
 		return r;
 	make_path(endpoint, wish->uid, is_restricted);
@@ -296,7 +314,7 @@ int32_t endpoint_bind(struct endpoints *endpoints, const struct endpoint_wish *w
 	return 0;
 }
 
-/* --- After a restart ---------------------------------------------------------------------------------------------- */
+/* --- After a restart ------------------------------------------------------------------------------------------ */
 
 /* Return: false: it is none that can be used */
 static bool restore(struct endpoints *endpoints, const char *name)

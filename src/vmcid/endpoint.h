@@ -12,7 +12,10 @@ struct endpoints;
 /* endpoints_new() - 0 or a negative errno */
 int endpoints_new(struct server *server, struct endpoints **ret_endpoints);
 
-/* endpoints_free() - forget them; those that are in use are found again by the next vmcid. NULL is fine. Returns NULL. */
+/*
+ * endpoints_free() - forget them; those that are in use are found again by the next vmcid. NULL is fine. Returns
+ * NULL.
+ */
 struct endpoints *endpoints_free(struct endpoints *endpoints);
 
 /* endpoints_restore() - find those that an earlier vmcid has left; before anybody else is served */
@@ -39,8 +42,8 @@ struct endpoint_wish {
 /**
  * endpoint_bind() - DG_BIND: make the socket @fd, which stays the caller's, an endpoint
  *
- * Return: 0; VMCI_ERROR_INVALID_ARGS: it is no SOCK_DGRAM UNIX socket of that user without a name, or another context is wished;
- * as brk_dg_create()
+ * Return: 0; VMCI_ERROR_INVALID_ARGS: it is no SOCK_DGRAM UNIX socket of that user without a name, or another context
+ * is wished; as brk_dg_create()
  */
 int32_t endpoint_bind(struct endpoints *endpoints, const struct endpoint_wish *wish, int fd,
 		      struct vmci_handle *ret_handle);

@@ -313,6 +313,7 @@ static int keep(struct peer *peer, const struct fab_msg *msg)
 /* Descriptors stay the caller's. */
 static void send_msg(struct peer *peer, const struct fab_msg *msg)
 {
+	unsigned most = peer->is_device ? LIMIT_VMCID_QUESTIONS : LIMIT_VMCID_REPLIES;
 	int r = -EAGAIN;
 
 	if (peer->is_ended)
@@ -331,7 +332,7 @@ static void send_msg(struct peer *peer, const struct fab_msg *msg)
 		peer_fail(peer, "cannot answer it: %s", strerror(-r));
 		return;
 	}
-	if (peer->n_out >= (peer->is_device ? LIMIT_VMCID_QUESTIONS : LIMIT_VMCID_REPLIES) || peer->out_size + msg->len > LIMIT_VMCID_REPLY_BYTES) {
+	if (peer->n_out == most || peer->out_size + msg->len > LIMIT_VMCID_REPLY_BYTES) {
 		peer_fail(peer, "it does not read: %u messages wait for it", peer->n_out);
 		return;
 	}

@@ -19,8 +19,8 @@
  * included; they are looked through when their number has doubled since the last time, so that a bind has a bounded
  * price on the average. Paths from before a restart count for nobody: whose they are is not written down.
  *
- * Sockets that were passed are not ours alone. Their flags can be changed under us, and connect(2) waits for room in the
- * listener's queue unless O_NONBLOCK is set. So it is set, and an alarm ends a wait all the same (as in closer.c). Who
+ * Sockets that were passed are not ours alone. Their flags can be changed under us, and connect(2) waits for room in
+ * the listener's queue unless O_NONBLOCK is set. So it is set, and an alarm ends a wait all the same (as in closer.c). Who
  * makes us wait has done so on purpose. Nothing is checked of a socket that could change between check and use: the
  * kernel binds and connects once.
  *
@@ -271,7 +271,7 @@ static bool has_room(struct ports *ports, uid_t uid)
 	return !owner || owner->count < LIMIT_PORTS_USER;
 }
 
-/* --- Sockets of others --------------------------------------------------------------------------------------------- */
+/* --- Sockets of others ------------------------------------------------------------------------------------------- */
 
 static int option(int fd, int name)
 {
@@ -365,7 +365,7 @@ static uint64_t random_bits(void)
 	return bits;
 }
 
-/* --- Binding --------------------------------------------------------------------------------------------------------- */
+/* --- Binding ----------------------------------------------------------------------------------------------------- */
 
 static uint32_t choose(struct ports *ports)
 {
@@ -464,7 +464,7 @@ enum brk_listener ports_look(const struct ports *ports, uint32_t cid, uint32_t p
 	return (st.st_mode & 0777) == TRUSTED_MODE ? BRK_LISTENER_TRUSTED : BRK_LISTENER_UNTRUSTED;
 }
 
-/* --- Connecting ------------------------------------------------------------------------------------------------------ */
+/* --- Connecting -------------------------------------------------------------------------------------------------- */
 
 int32_t ports_source(struct ports *ports, int fd, struct fab_address *self)
 {
@@ -474,8 +474,8 @@ int32_t ports_source(struct ports *ports, int fd, struct fab_address *self)
 
 	/* Bound by us for an earlier try, perhaps; what matters is that we would give it this name now. */
 	if (is_bound(fd, &sun, &len)) {
-		if (fab_address_parse(&sun, len, &bound) || bound.kind != self->kind || bound.context != self->context ||
-		    bound.uid != self->uid || bound.gid != self->gid || bound.pid != self->pid ||
+		if (fab_address_parse(&sun, len, &bound) || bound.kind != self->kind ||
+		    bound.context != self->context || bound.uid != self->uid || bound.gid != self->gid || bound.pid != self->pid ||
 		    strcmp(bound.vm, self->vm) != 0)
 			return VMCI_ERROR_INVALID_ARGS;
 		if (self->port != VMCI_PORT_ANY && self->port != bound.port)
@@ -486,7 +486,7 @@ int32_t ports_source(struct ports *ports, int fd, struct fab_address *self)
 	if (self->kind == FAB_ADDRESS_VM)
 		return 0;
 	if (self->port != VMCI_PORT_ANY)
-		return ports_look(ports, self->context, self->port) == BRK_LISTENER_NONE ? 0 : VMCI_ERROR_ALREADY_EXISTS;
+		return ports_look(ports, self->context, self->port) ? VMCI_ERROR_ALREADY_EXISTS : 0;
 	for (unsigned i = 0; i < TRIES; i++) {
 		self->port = choose(ports);
 		if (ports_look(ports, self->context, self->port) == BRK_LISTENER_NONE)
@@ -526,7 +526,8 @@ int32_t ports_connect(struct ports *ports, int fd, const struct fab_address *sel
 	return code_of(r);
 }
 
-int32_t ports_join(struct ports *ports, int fd, const struct fab_address *self, uint32_t cid, uint32_t port, int *ret_end)
+int32_t ports_join(struct ports *ports, int fd, const struct fab_address *self, uint32_t cid, uint32_t port,
+		   int *ret_end)
 {
 	struct sockaddr_un sun;
 	int end = -1, listener, r = make_address(ports, cid, port, &sun);
@@ -566,7 +567,7 @@ int ports_socket(void)
 	return fd < 0 ? -errno : fd;
 }
 
-/* --- Contexts that go ------------------------------------------------------------------------------------------------ */
+/* --- Contexts that go -------------------------------------------------------------------------------------------- */
 
 static bool read_id(const char *text, uint32_t *ret)
 {

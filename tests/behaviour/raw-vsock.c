@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * raw-vsock: a program that no library can be put before: linked statically, and calling the kernel itself. Prints what the kernel says
- * to socket(AF_VSOCK) and its like. It does not try unless a seccomp filter is loaded.
+ * raw-vsock: a program that no library can be put before: linked statically, and calling the kernel itself. Prints
+ * what the kernel says to socket(AF_VSOCK) and its like. It does not try unless a seccomp filter is loaded.
  */
 #include <errno.h>
 #include <linux/io_uring.h>

@@ -261,7 +261,7 @@ def test_full_queue_of_a_program(host, device):
     listener.close()
 
 
-# --- Guests to guests ---------------------------------------------------------------------------------------------------
+# --- Guests to guests ------------------------------------------------------------------------------------------------
 
 def test_neighbours(device, friend):
     reply, sock = open_stream(device, (FRIEND, 22), 1000)
@@ -283,7 +283,8 @@ def test_neighbours(device, friend):
 
 def test_both_at_once(device, friend):
     """Two devices that connect to each other do not wait for each other."""
-    serials = [a.post(STREAM_OPEN, handle=(a.cid, 1), other=(b.cid, 2)) for a, b in ((device, friend), (friend, device))]
+    serials = [a.post(STREAM_OPEN, handle=(a.cid, 1), other=(b.cid, 2))
+               for a, b in ((device, friend), (friend, device))]
     for each, serial in zip((device, friend), serials):
         messages = sorted((each.recv(), each.recv()), key=lambda message: message.kind)
         assert [message.kind for message in messages] == [1, 2] and messages[0].serial == serial
@@ -353,7 +354,7 @@ def test_restricted(vms, host, needs_root):
     listener.close()
 
 
-# --- vmcid killed at each step ---------------------------------------------------------------------------------------------
+# --- vmcid killed at each step ---------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("step", ["asked", "answered", "running"])
 def test_killed(vms, host, device, friend, step):

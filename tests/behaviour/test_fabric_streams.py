@@ -336,7 +336,7 @@ def test_a_path_like_a_port(vmcid, host, directory):
     assert not port_files(vmcid)
 
 
-# --- Sockets that are not what they should be -----------------------------------------------------------------------------
+# --- Sockets that are not what they should be ------------------------------------------------------------------------
 
 def odd_things():
     pair = socket.socketpair()
@@ -491,7 +491,7 @@ def test_pipelined(vmcid, host):
     listener.close()
 
 
-# --- vmcid goes ------------------------------------------------------------------------------------------------------------
+# --- vmcid goes ------------------------------------------------------------------------------------------------------
 
 def test_restart(vmcid, host, soft):
     listener, port = soft.listener()

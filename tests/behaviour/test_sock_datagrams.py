@@ -3,10 +3,12 @@
 
 import contextlib
 import os
+import resource
 import socket
+import time
 
-from testbed.fabric import (ALREADY_EXISTS, DG_BIND, DG_HEADER, DG_SEND, INVALID, INVALID_ARGS, INVALID_RESOURCE, NO_ACCESS, Endpoint,
-                            Refused, as_user, datagram, parse_datagram)
+from testbed.fabric import (ALREADY_EXISTS, DG_BIND, DG_HEADER, DG_SEND, INVALID, INVALID_ARGS, INVALID_RESOURCE,
+                            NO_ACCESS, NO_RESOURCES, Endpoint, Refused, as_user, datagram, parse_datagram)
 from testbed.process import until
 
 
@@ -389,7 +391,7 @@ def test_one_that_does_not_read(host, soft):
 
 
 def test_one_that_turns_away(host, soft, directory):
-    """A receiver that connects its socket to somebody else refuses what vmcid writes: its senders' loss, not vmcid's."""
+    """A receiver that connects its socket to somebody else refuses what vmcid writes: its senders' loss."""
     sock, other = unix_socket(), unix_socket()
     handle = bind(host, sock)
     other.bind(str(directory / "other"))
@@ -436,3 +438,29 @@ def test_after_a_restart(vmcid, run, host):
     sender.send((2, 5000), b"end")
     assert sender.recv().payload == b"end"
     assert server.wait() == 0, server.text()
+
+
+def test_quota(host):
+    """Each counts like a client; those whose socket is closed do not, as soon as it matters."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    try:
+        sockets = []
+        for _ in range(2):
+            while True:
+                sock = unix_socket()
+                status = refused(host, sock)
+                if status:
+                    break
+                sockets.append(sock)
+            assert status == NO_RESOURCES and 900 < len(sockets) <= 1024
+            sock.close()
+            # That was a look at all of them. The next one is not before a while, however often one asks.
+            for _ in range(100):
+                with unix_socket() as sock:
+                    assert refused(host, sock) == NO_RESOURCES
+            while sockets:
+                sockets.pop().close()
+            time.sleep(0.2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -64,6 +64,16 @@ def test_ncat_and_socat(run):
     echo_through(run, server, ["ncat", "--vsock", "2", "5001"])
 
 
+def test_socket_activation(run):
+    """A listener that systemd makes, and passes to others over exec."""
+    if not shutil.which("systemd-socket-activate"):
+        pytest.skip("systemd-socket-activate is not there")
+    server = run.start("systemd-socket-activate", "-l", "vsock::5000", "--inetd", "-a", "cat")
+    run.wait_port(5000)
+    echo_through(run, server, ["socat", "-", "VSOCK-CONNECT:2:5000"])
+    assert re.search(r"Connection from vsock:2:\d+ to vsock:2:5000", server.text()), server.text()
+
+
 def test_contexts_of_their_own(run):
     server = run.start_python("""
         assert struct.unpack("I", fcntl.ioctl(os.open("/dev/vsock", os.O_RDONLY), 1977, bytes(4))) == (42,)
@@ -169,7 +179,8 @@ def test_no_socket_of_the_kernel_s_family_is_ever_made(run):
         server, dgram, seqpacket = listener(5000), make(DGRAM, 5000), listener(6000, SEQPACKET)
         client(5000), client(6000, kind=SEQPACKET)
         dgram.sendto(b"x", (2, 5000))
-        error_of(client, 4999), error_of(client, 5000, 99), error_of(make, socket.SOCK_RAW), error_of(socket.socketpair, V)
+        error_of(client, 4999), error_of(client, 5000, 99), error_of(make, socket.SOCK_RAW)
+        error_of(socket.socketpair, V)
         os.open("/dev/vsock", os.O_RDONLY)
         print("alive")
     """, wrap=killer)
@@ -275,7 +286,8 @@ def test_killed_again_and_again(vmcid, host, run):
 PROGRAM = pathlib.Path(__file__).with_name("vmci_sockets_program.c")
 
 
-@pytest.mark.parametrize("compiler, options", [("gcc", ["-std=c11"]), ("gcc", ["-std=gnu11", "-O2", "-D_FORTIFY_SOURCE=2"]),
+@pytest.mark.parametrize("compiler, options", [("gcc", ["-std=c11"]),
+                                               ("gcc", ["-std=gnu11", "-O2", "-D_FORTIFY_SOURCE=2"]),
                                                ("g++", ["-xc++", "-std=c++17"]), ("clang", ["-std=c11"])])
 def test_a_program_of_the_programming_guide(run, compiler, options):
     """Compiles without a warning and without a library, and runs."""

@@ -247,7 +247,8 @@ def test_time_outs(run):
             pass
         sock = client(5000)
         libc = ctypes.CDLL(None)
-        assert libc.setsockopt(sock.fileno(), socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 50000), 16) == 0
+        limit = struct.pack("ll", 0, 50000)
+        assert libc.setsockopt(sock.fileno(), socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit, 16) == 0
         assert error_of(sock.recv, 1) == "EAGAIN"
     """)
 

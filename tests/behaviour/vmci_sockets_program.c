@@ -47,8 +47,8 @@ static int stream(char *buf, size_t size)
 	if (setsockopt(listener, af, SO_VMCI_BUFFER_SIZE, &buffer, sizeof buffer) ||
 	    getsockopt(listener, af, SO_VMCI_BUFFER_SIZE, &is, &buffer_len) || is != buffer)
 		return -1;
-	if (bind(listener, (struct sockaddr *)&own, sizeof own) || getsockname(listener, (struct sockaddr *)&own, &len) ||
-	    listen(listener, 1))
+	if (bind(listener, (struct sockaddr *)&own, sizeof own) ||
+	    getsockname(listener, (struct sockaddr *)&own, &len) || listen(listener, 1))
 		return -1;
 	pthread_create(&thread, NULL, serve, &listener);
 	own = address(VMCISock_GetLocalCID(), own.svm_port);
@@ -73,7 +73,8 @@ static int datagram(char *buf, size_t size)
 	if (sendto(client, "hello", 6, 0, (struct sockaddr *)&own, sizeof own) != 6)
 		return -1;
 	len = sizeof from;
-	if (recvfrom(server, buf, size, 0, (struct sockaddr *)&from, &len) != 6 || from.svm_cid != VMCISock_GetLocalCID())
+	if (recvfrom(server, buf, size, 0, (struct sockaddr *)&from, &len) != 6 ||
+	    from.svm_cid != VMCISock_GetLocalCID())
 		return -1;
 	close(server);
 	close(client);
@@ -95,8 +96,9 @@ int main(void)
 		perror("failed");
 		return 1;
 	}
-	printf("cid %u, version %u.%u.%u, echo: %s, datagram: %s\n", VMCISock_GetLocalCID(), VMCI_SOCKETS_VERSION_EPOCH(version),
-	       VMCI_SOCKETS_VERSION_MAJOR(version), VMCI_SOCKETS_VERSION_MINOR(version), echo, dgram);
+	printf("cid %u, version %u.%u.%u, echo: %s, datagram: %s\n", VMCISock_GetLocalCID(),
+	       VMCI_SOCKETS_VERSION_EPOCH(version), VMCI_SOCKETS_VERSION_MAJOR(version),
+	       VMCI_SOCKETS_VERSION_MINOR(version), echo, dgram);
 	VMCISock_ReleaseAFValueFd(fd);
 	return VMCISock_Uuid2ContextId("56 4d 07 d8") == VMADDR_CID_ANY ? 0 : 3;
 }

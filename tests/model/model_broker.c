@@ -813,7 +813,8 @@ static void step_bell_open(int i)
 static void step_stream_own(int i)
 {
 	const struct client *c = &w.client[i];
-	struct vmci_handle wish = handle_make(dice(3) ? places[c->place].cid : dice(2) ? ANY : some_cid(), dice(2) ? ANY : dice(2000));
+	uint32_t cid = dice(3) ? places[c->place].cid : dice(2) ? ANY : some_cid();
+	struct vmci_handle wish = handle_make(cid, dice(2) ? ANY : dice(2000));
 	struct vmci_handle address = { 0 };
 	int32_t expected = 0;
 
@@ -839,8 +840,10 @@ static void step_stream_connect(int i)
 	if (place < 0) {
 		expected = VMCI_ERROR_DST_UNREACHABLE;
 	} else {
-		bool is_trusted = places[place].kind == HOST ? listener == BRK_LISTENER_TRUSTED : w.presence[place].trusted;
+		bool is_trusted = w.presence[place].trusted;
 
+		if (places[place].kind == HOST)
+			is_trusted = listener == BRK_LISTENER_TRUSTED;
 		expected = meet(c, (unsigned)place, is_trusted);
 		if (expected != VMCI_ERROR_DST_UNREACHABLE && !is_vm && listener == BRK_LISTENER_NONE)
 			expected = VMCI_ERROR_NOT_FOUND;

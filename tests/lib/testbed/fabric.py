@@ -785,9 +785,9 @@ sock.recv(1)
 
     def __init__(self, broker, name, is_greeting=True):
         self.broker, self.name, self.listener = broker, name, None
-        self.vmm = socket.socket(socket.AF_UNIX)
+        path = broker.runtime / "vm" / f"{name}.sock"
+        self.vmm = until(f"vmcid to listen at {path}", lambda: self.dial_vmm(path))
         self.vmm.settimeout(LIMIT)
-        self.vmm.connect(str(broker.runtime / "vm" / f"{name}.sock"))
         self.process, _ = broker.stub.accept()
         self.process.settimeout(LIMIT)
         text, (conn, fabric), _, _ = socket.recv_fds(self.process, 4096, 2)
@@ -801,6 +801,17 @@ sock.recv(1)
         broker.clients.append(self)
         if is_greeting:
             self.greet()
+
+    @staticmethod
+    def dial_vmm(path):
+        """A connection, or None: the socket is there, but not listened at yet."""
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.connect(str(path))
+        except ConnectionRefusedError:
+            sock.close()
+            return None
+        return sock
 
     def dial(self):
         return self.connection

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* vmci_sockets.h without any preloading, over a vmcid of the test's own: $VMCID. Threads, forks, and other families, too. */
+/*
+ * vmci_sockets.h without any preloading, over a vmcid of the test's own: $VMCID. Threads, forks, and other families,
+ * too.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -248,7 +251,7 @@ static void test_signal_handlers(void **state)
 	struct sigaction action = { .sa_handler = on_alarm }, before;
 
 	(void)state;
-	busy_port = 4999;	/* refused */
+	busy_port = 4999; /* refused */
 	assert_int_equal(listen(listener, 64), 0);
 	sigaction(SIGALRM, &action, &before);
 	setitimer(ITIMER_REAL, &often, NULL);
@@ -271,10 +274,8 @@ static void test_signal_handlers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_streams),
-		cmocka_unit_test(test_datagrams),
-		cmocka_unit_test(test_other_families),
-		cmocka_unit_test(test_threads_and_forks),
+		cmocka_unit_test(test_streams),		cmocka_unit_test(test_datagrams),
+		cmocka_unit_test(test_other_families),	cmocka_unit_test(test_threads_and_forks),
 		cmocka_unit_test(test_signal_handlers),
 	};
 

@@ -104,7 +104,7 @@ uint32_t stream_peer_port(const struct stream *s)
 	return s->peer_port;
 }
 
-/* --- vmcid --------------------------------------------------------------------------------------------------------- */
+/* --- vmcid ------------------------------------------------------------------------------------------------------- */
 
 static int port_ask(void *ctx, struct fab_msg *request, struct fab_msg *ret_reply)
 {
@@ -207,7 +207,7 @@ static ssize_t take(int fd, uint8_t *byte)
 	return n < 0 ? -errno : n;
 }
 
-/* --- Others to the guest --------------------------------------------------------------------------------------------- */
+/* --- Others to the guest ----------------------------------------------------------------------------------------- */
 
 static void test_a_program_is_let_in(void **state)
 {
@@ -375,7 +375,7 @@ static void test_vmcid_goes(void **state)
 	fd_close(&queued);
 }
 
-/* --- The guest to others ------------------------------------------------------------------------------------------------ */
+/* --- The guest to others ----------------------------------------------------------------------------------------- */
 
 static int open_stream(void **ret_end)
 {

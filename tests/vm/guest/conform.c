@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * conform [CID PORT]: asks AF_VSOCK over VMCI what it says to all sorts of calls, and prints "CASE RESULT" for each: an errno's name, a
- * number, or words. It is the same program for the kernel of a guest and for a host under vmci-run; the two tables are compared,
- * so nothing in them depends on who runs it. CID:PORT is a datagram endpoint on the other side that sends back what comes.
+ * conform [CID PORT]: asks AF_VSOCK over VMCI what it says to all sorts of calls, and prints "CASE RESULT" for each:
+ * an errno's name, a number, or words. It is the same program for the kernel of a guest and for a host under
+ * vmci-run; the two tables are compared, so nothing in them depends on who runs it. CID:PORT is a datagram endpoint
+ * on the other side that sends back what comes.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -83,7 +84,7 @@ static const char *cid_of(unsigned cid)
 	return cid == VMADDR_CID_ANY ? "any" : "own";
 }
 
-/* --- Datagrams ----------------------------------------------------------------------------------------------------- */
+/* --- Datagrams ------------------------------------------------------------------------------------------------ */
 
 static void names(void)
 {
@@ -96,7 +97,8 @@ static void names(void)
 	print("dgram-new-peer", getpeername(fd, (struct sockaddr *)&a, &len));
 	print("dgram-bind-any", do_bind(fd, VMADDR_CID_ANY, VMADDR_PORT_ANY));
 	a = name_of(fd);
-	printf("dgram-bound-name %s %s\n", cid_of(a.svm_cid), a.svm_port >= 1024 && a.svm_port != VMADDR_PORT_ANY ? "high" : "?");
+	printf("dgram-bound-name %s %s\n", cid_of(a.svm_cid),
+	       a.svm_port >= 1024 && a.svm_port != VMADDR_PORT_ANY ? "high" : "?");
 	print("dgram-bind-twice", do_bind(fd, VMADDR_CID_ANY, VMADDR_PORT_ANY));
 	print("dgram-bind-taken", do_bind(other, VMADDR_CID_ANY, a.svm_port));
 	print("dgram-bind-foreign", do_bind(other, 77777, 5000));
@@ -219,7 +221,7 @@ static void echo(unsigned cid, unsigned port)
 	close(fd);
 }
 
-/* --- Streams ------------------------------------------------------------------------------------------------------- */
+/* --- Streams -------------------------------------------------------------------------------------------------- */
 
 static int stream(void)
 {
@@ -238,14 +240,16 @@ static void streams(void)
 	printf("stream-new-name %s %s\n", cid_of(a.svm_cid), a.svm_port == VMADDR_PORT_ANY ? "any" : "?");
 	print("stream-listen-unbound", listen(fd, 1));
 	print("stream-accept-unbound", accept(fd, NULL, NULL));
-	print("stream-send-unconnected", send(fd, data, 1, MSG_NOSIGNAL) < 0 && errno == EPIPE ? -(errno = ENOTCONN) : -1);
+	print("stream-send-unconnected",
+	      send(fd, data, 1, MSG_NOSIGNAL) < 0 && errno == EPIPE ? -(errno = ENOTCONN) : -1);
 	print("stream-shutdown-unconnected", shutdown(fd, SHUT_RDWR));
 	len = sizeof(a);
 	print("stream-peer-unconnected", getpeername(fd, (struct sockaddr *)&a, &len));
 	print("stream-bind-foreign", do_bind(fd, 77777, 5000));
 	print("stream-bind", do_bind(fd, VMADDR_CID_ANY, VMADDR_PORT_ANY));
 	a = name_of(fd);
-	printf("stream-bound-name %s %s\n", cid_of(a.svm_cid), a.svm_port >= 1024 && a.svm_port != VMADDR_PORT_ANY ? "high" : "?");
+	printf("stream-bound-name %s %s\n", cid_of(a.svm_cid),
+	       a.svm_port >= 1024 && a.svm_port != VMADDR_PORT_ANY ? "high" : "?");
 	print("stream-bind-twice", do_bind(fd, VMADDR_CID_ANY, VMADDR_PORT_ANY));
 	print("stream-bind-taken", do_bind(other, VMADDR_CID_ANY, a.svm_port));
 	print("stream-listen", listen(fd, 1));
