@@ -235,9 +235,10 @@ def check_iperf(text, size):
     assert all(stream["receiver"]["bytes"] > 0 for stream in said["end"]["streams"]), said["end"]
 
 
-@pytest.mark.parametrize("options", [[], ["-R"], ["-P", "4"], ["--bidir"]], ids=["to", "from", "four", "both"])
+@pytest.mark.parametrize("options", [[], ["-R"], ["-P", "4"]], ids=["to", "from", "four"])
 def test_iperf3_of_the_host(bed, options):
-    """Its client here, its server in the guest: control and data are connections to one port."""
+    """Its client here, its server in the guest: control and data are connections to one port. Not --bidir: iperf3 tells its
+    two connections apart by their order, and two socats that were forked do not keep it; then both ends send into one."""
     debian(bed.server.vm, "iperf3 -s -B 127.0.0.1 --forceflush").expect("listening")
     debian(bed.server.vm, "socat -d -d VSOCK-LISTEN:5201,fork TCP:127.0.0.1:5201").expect("listening on")
     port, size = free_port(), 32 * MIB
