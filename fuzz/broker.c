@@ -98,6 +98,21 @@ static bool is_same(void *ctx, const void *a, const void *b)
 	return ((const struct thing *)a)->memory == ((const struct thing *)b)->memory;
 }
 
+static void identify(void *ctx, const void *memory, uint8_t ret_id[BRK_ID_SIZE])
+{
+	(void)ctx;
+	memset(ret_id, 0, BRK_ID_SIZE);
+	put_le32(ret_id, (uint32_t)((const struct thing *)memory)->memory);
+}
+
+static bool clear(void *ctx, void *memory, uint64_t offset, uint64_t bytes)
+{
+	(void)ctx;
+	check(((const struct thing *)memory)->state == HELD);
+	check(!(offset % LIMIT_WINDOW_PAGE) && bytes && !(bytes % LIMIT_WINDOW_PAGE));
+	return offset % 7 != 6;
+}
+
 static void mac(void *ctx, const uint8_t *data, size_t size, uint8_t ret_token[BRK_TOKEN_SIZE])
 {
 	static const uint64_t key[2] = { 1, 2 };
@@ -124,7 +139,7 @@ static void on_log(void *ctx, enum log_level level, const char *line)
 	check(++w.lines <= LIMIT_BRK_NOTES * w.connections);
 }
 
-static const struct brk_ports ports = { NULL, deliver, drop, is_same, mac, now, on_log };
+static const struct brk_ports ports = { NULL, deliver, drop, is_same, identify, clear, mac, now, on_log };
 
 /* --- Arguments */
 
@@ -508,6 +523,50 @@ static void attach(struct client *c, unsigned what)
 		is_code(result);
 }
 
+/* A window that is made, shown, or used for a region. */
+static void window(struct client *c)
+{
+	static const char *const keys[] = { "domain/x", "vm/vm", "", "domain/y" };
+	uint8_t token[BRK_TOKEN_SIZE], how = take8();
+	const char *key = keys[how >> 1 & 3];
+	struct brk_window *window = NULL;
+	struct vmci_handle handle;
+	uint64_t bytes, offset;
+	struct thing *thing;
+	int32_t result;
+
+	if (how & 1) {
+		thing = take_thing();
+		bytes = take_size();
+		result = brk_window_show(c->real, key, bytes, take_token(), thing, token);
+		is_code(result);
+		given(thing, result);
+		if (result >= 0)
+			memcpy(w.token[take8() % TOKENS], token, sizeof(token));
+		return;
+	}
+	window = brk_window_ref(brk_window_find(w.brk, key));
+	if (!window) {
+		thing = take_thing();
+		result = brk_window_new(w.brk, key, take_size(), thing, &window);
+		is_code(result);
+		given(thing, result);
+	}
+	bytes = take_size();
+	result = brk_shm_alloc(c->real, how & 8 ? NULL : window, take_id(), bytes, &handle, &offset, token);
+	is_code(result);
+	if (result >= 0) {
+		check(!(offset % LIMIT_WINDOW_PAGE));
+		check(!window || c->device || bytes <= brk_window_bytes(window) - offset);
+		learn(handle, token);
+	}
+	if (window && how & 16) {
+		brk_window_token(c->real, window, token);
+		memcpy(w.token[take8() % TOKENS], token, sizeof(token));
+	}
+	brk_window_unref(w.brk, window);
+}
+
 static void rights(struct client *c, unsigned what)
 {
 	struct vmci_handle handle = take_handle(), other = take_handle();
@@ -640,6 +699,8 @@ static void step(void)
 				stop();
 				start();
 				brk_grace(w.brk, true);
+			} else {
+				window(c);
 			}
 		}
 	}

@@ -60,6 +60,10 @@ PAIR = TWO + pair(0) + bytes([24, 1]) + other_end(2)
 REGION = TWO + region(0) + bytes([21, 1, 2])
 RIGHTS = TWO + create(0, 0) + create(0, 1) + create(4, 0)
 
+# vm/vm, of 1 MiB: made, and a page in it; its token becomes the first, that of the region is the second
+WINDOW_MADE = bytes([39, 0, 0, 0, 18, 0, 5, 3, ANY, 0])
+WINDOW_SHOWN = bytes([39, 0, 0, 0, 3, 0, 5, token(0, 3), 9])
+
 SEEDS = {
     "pair": PAIR + bytes([13, 0, 2]) + bytes([13, 1, 2]),
     "pair-death": PAIR + bytes([34, 0]) + bytes([34, 1]),
@@ -82,6 +86,8 @@ SEEDS = {
         bytes([40, who, 192, cid, port, listener]) for who in range(3) for cid in (HOST, 20) for port in (8, 9, 10)
         for listener in range(3)),
     "watch": join(0) + bytes([35, 0, 0]) + bytes([36, 0, 20, 1]) + vm(1) + bytes([34, 1]) + bytes([33, 0, 0]),
+    "window": join(0) + WINDOW_MADE + RESTART + join(0) + WINDOW_SHOWN
+              + create(2, 0, resource(1, 3), token(1, 3), bytes([3, 0])) + bytes([37, 0, 0]) + WINDOW_MADE + bytes([34, 0]),
 }
 
 

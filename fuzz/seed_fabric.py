@@ -12,10 +12,10 @@ import sys
 RAW, COOKED, CALL, QUESTIONS = range(4)
 RIGHT = 15 << 2         # as many descriptors as the type has
 REQUEST, REPLY, ASK, ANSWER = range(4)
-TYPES = 27
+TYPES = 29
 HELLO, DG_CREATE, DG_DESTROY, DG_SEND, EVENTS, WATCH, BELL_CREATE, BELL_DESTROY, BELL_OPEN = range(1, 10)
 QP_CREATE, QP_ATTACH, QP_HOLD, QP_DETACH, SHM_CREATE, SHM_QUERY, SHM_ATTACH = range(10, 17)
-NAME, PRIV, GROUP_MEMBER, LIST, STREAM_CONNECT = 19, 20, 23, 24, 26
+NAME, PRIV, GROUP_MEMBER, LIST, STREAM_CONNECT, SHM_ALLOC = 19, 20, 23, 24, 26, 28
 STATUS = {QP_CREATE: 4, QP_ATTACH: 5}
 
 
@@ -47,7 +47,7 @@ def questions(is_answered=True, is_end=False):
 
 
 FLAGS = {PRIV: 0x20, GROUP_MEMBER: 0x40}
-DATA = {NAME: bytes(30), LIST: b"ctx 2\n"}
+DATA = {NAME: bytes(30), LIST: b"ctx 2\n", SHM_ALLOC: bytes(16) + b"vm/x"}
 
 
 def seeds():

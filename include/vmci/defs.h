@@ -89,7 +89,6 @@ typedef uint64_t vmci_le64;
 
 #define VMCI_RID_EVENT 0u		/* at a guest: where events go */
 #define VMCI_RID_STREAM 1u		/* AF_VSOCK stream control */
-#define VMCI_RID_WINDOW 4u		/* at a guest: the region that is its window (ours) */
 #define VMCI_RID_FIRST_DYNAMIC 1024u
 
 /* Resources of the hypervisor context (CID 0): the hypercalls. */
@@ -124,6 +123,7 @@ struct vmci_handle {
 
 /* At context 1: services of the broker. */
 #define VMCI_RID_DISCOVERY 1u		/* names (VMCI SDK, 2007) */
+#define VMCI_RID_SHM 3u			/* shared memory in guests (ours), answered by the device */
 
 /* What an object is, as far as rights are concerned (VMCI SDK, 2007). */
 #define VMCI_RESOURCE_ANY 0u

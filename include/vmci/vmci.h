@@ -62,8 +62,8 @@ struct vmci;
  * @flags: VMCI_OPEN_*
  *
  * In a guest with a VMCI device and the in-box driver, and without a broker, the membership is that of the guest's
- * own context (@cid must be VMCI_CID_HOST or VMCI_INVALID_ID): it has datagrams and names only, the rest returns
- * VMCI_ERROR_UNAVAILABLE.
+ * own context (@cid must be VMCI_CID_HOST or VMCI_INVALID_ID): it has datagrams, names and shared memory, the rest
+ * returns VMCI_ERROR_UNAVAILABLE.
  *
  * Blocks for some 5 s at most. Return: 0; VMCI_ERROR_DEVICE_NOT_FOUND: no broker, and none could be started
  * (vmci_errmsg() names the paths tried); VMCI_ERROR_NO_ACCESS: not this user, or the context is somebody else's, or
@@ -351,10 +351,22 @@ VMCI_API int vmci_events_unwatch(struct vmci_events *events, uint32_t cid);
 
 /* --- Shared memory -------------------------------------------------------------------------------------------- */
 
-/* Any number of threads; what is in it is the program's business. */
+/*
+ * Any number of threads; what is in it is the program's business.
+ *
+ * Guests reach regions that lie in the window of their VM, and make them there; in a guest it takes root to map it
+ * (VMCI_ERROR_NO_ACCESS), and a VM may have none (VMCI_ERROR_UNAVAILABLE). Whoever reaches one region in a window sees
+ * all of it. Regions of programs lie in one if vmcid.conf(5) says so. What a guest's program that dies does not
+ * detach is kept until the guest starts anew, or another program there needs the room.
+ */
 struct vmci_shm;
 
-/* vmci_shm_create() - make a region of @size bytes (1..1 GiB, else VMCI_ERROR_INVALID_SIZE), all zero, mapped here */
+/*
+ * vmci_shm_create() - make a region of @size bytes (1..1 GiB, else VMCI_ERROR_INVALID_SIZE), all zero, mapped here
+ *
+ * In a window: at most its size (VMCI_ERROR_INVALID_SIZE), or half of it, with the others of this context, if several
+ * VMs have it (VMCI_ERROR_NO_RESOURCES).
+ */
 VMCI_API int vmci_shm_create(struct vmci *vmci, uint32_t rid, uint64_t size, struct vmci_shm **ret_shm);
 
 /* vmci_shm_query() - the size of a region; needs no attachment. VMCI_ERROR_NOT_FOUND, VMCI_ERROR_NO_ACCESS */
@@ -362,7 +374,8 @@ VMCI_API int vmci_shm_query(struct vmci *vmci, struct vmci_handle handle, uint64
 
 /*
  * vmci_shm_attach() - map a region. VMCI_ERROR_ALREADY_EXISTS: this membership is attached already;
- * VMCI_ERROR_NOT_FOUND, VMCI_ERROR_NO_ACCESS; VMCI_ERROR_UNAVAILABLE: its memory is not what it should be
+ * VMCI_ERROR_NOT_FOUND, VMCI_ERROR_NO_ACCESS; VMCI_ERROR_UNAVAILABLE: its memory is not what it should be, or in a
+ * guest, it is not in its window
  */
 VMCI_API int vmci_shm_attach(struct vmci *vmci, struct vmci_handle handle, struct vmci_shm **ret_shm);
 

@@ -89,6 +89,7 @@ int brk_new(const struct brk_config *config, const struct brk_ports *ports, stru
 	start = brk_hash(brk->seed, 1, 2);
 	brk->next_rid = VMCI_RID_FIRST_DYNAMIC + (uint32_t)(start >> 32) % (VMCI_INVALID_ID - VMCI_RID_FIRST_DYNAMIC);
 	brk->next_cid = BRK_CID_FIRST + (uint32_t)start % (BRK_CID_LAST - BRK_CID_FIRST + 1);
+	brk_link_init(&brk->windows);
 	if (open_tables(brk))
 		goto fail;
 	brk->host = brk_context_get(brk, VMCI_CID_HOST);
@@ -130,7 +131,7 @@ struct brk *brk_free(struct brk *brk)
 		assert(!brk->slot[i].object);
 	}
 	assert(!brk->handles.count && !brk->contexts.count && !brk->users.count && !brk->names.count &&
-	       !brk->named.count && !brk->relations.count);
+	       !brk->named.count && !brk->relations.count && brk_list_is_empty(&brk->windows));
 	close_tables(brk);
 	free(brk->slot);
 	free(brk);

@@ -56,8 +56,14 @@
 #define BRK_ASK (-10000)
 #define BRK_LATER (-10001)
 
+/* What is_same() compares, for tokens and windows. */
+#define BRK_ID_SIZE 16u
+/* Whose a window is: see brk_window_key(). */
+#define BRK_KEY_MAX (8u + BRK_VM_NAME_MAX)
+
 struct brk;
 struct brk_client;	/* a connection to vmcid */
+struct brk_window;	/* memory that VMs share, and in which regions lie */
 
 /**
  * struct brk_config - what a broker is made of
@@ -86,6 +92,12 @@ struct brk_ports {
 
 	/* Are the memories @a and @b the same (st_dev, st_ino)? */
 	bool (*is_same)(void *ctx, const void *a, const void *b);
+
+	/* Which memory it is: the same for all things that are the same memory, and for no other. */
+	void (*identify)(void *ctx, const void *memory, uint8_t ret_id[BRK_ID_SIZE]);
+
+	/* Zero @bytes of @memory from @offset on, and give the pages back. Return: false: not possible */
+	bool (*clear)(void *ctx, void *memory, uint64_t offset, uint64_t bytes);
 
 	/* A keyed hash of @data. The key survives a restart of vmcid. */
 	void (*mac)(void *ctx, const uint8_t *data, size_t size, uint8_t ret_token[BRK_TOKEN_SIZE]);
@@ -440,7 +452,8 @@ int32_t brk_qp_detach(struct brk_client *client, struct vmci_handle handle);
  * @offset: where the region begins in @memory (the caller has checked that it lies in it)
  *
  * With @resume the region may be known already, by brk_shm_hold() of somebody else; @memory must be the same then
- * (VMCI_ERROR_NO_ACCESS). Return: as brk_dg_create(); VMCI_ERROR_INVALID_SIZE
+ * (VMCI_ERROR_NO_ACCESS). With the token of brk_shm_alloc() it lies in a window again, in its old place; if somebody has
+ * that now, VMCI_ERROR_ALREADY_EXISTS. Return: as brk_dg_create(); VMCI_ERROR_INVALID_SIZE
  */
 int32_t brk_shm_create(struct brk_client *client, uint32_t rid, uint64_t bytes, uint64_t offset, const uint8_t *resume,
 		       void *memory, struct vmci_handle *ret_handle, uint8_t *ret_token);
@@ -449,7 +462,8 @@ int32_t brk_shm_create(struct brk_client *client, uint32_t rid, uint64_t bytes, 
  * brk_shm_query() - SHM_QUERY
  *
  * Return: 0; VMCI_ERROR_NOT_FOUND; VMCI_ERROR_NO_ACCESS; VMCI_ERROR_DST_UNREACHABLE: no such context (for this
- * client); BRK_LATER
+ * client); VMCI_ERROR_UNAVAILABLE: the client is a device, and the region is not in its window; BRK_LATER, or to a
+ * device VMCI_ERROR_WOULD_BLOCK
  */
 int32_t brk_shm_query(struct brk_client *client, struct vmci_handle handle, uint64_t *ret_bytes);
 
@@ -481,6 +495,69 @@ int32_t brk_shm_hold(struct brk_client *client, struct vmci_handle handle, uint6
  * Return: 0; VMCI_SUCCESS_LAST_DETACH: the region is gone; VMCI_ERROR_NOT_FOUND: no such region, or not attached
  */
 int32_t brk_shm_detach(struct brk_client *client, struct vmci_handle handle);
+
+/* --- Windows (SDK, 10.3, option 3) -------------------------------------------------------------------------------- */
+
+/*
+ * A window is memory that VMs of one domain, or one VM without a domain, see as a BAR of their devices. Who is handed a
+ * region in it is handed all of it.
+ */
+
+/**
+ * brk_window_key() - what a window is found by: "domain/@domain", or "vm/@name" where there is no domain
+ *
+ * Return: as snprintf(3); BRK_KEY_MAX is enough
+ */
+size_t brk_window_key(char *buf, size_t size, const char *domain, const char *name);
+
+/* brk_window_find() - NULL: nobody has it now */
+struct brk_window *brk_window_find(const struct brk *brk, const char *key);
+
+/**
+ * brk_window_new() - @memory of @bytes, all zeroes, is the window of @key
+ *
+ * Return: 0, and a reference; VMCI_ERROR_ALREADY_EXISTS; VMCI_ERROR_INVALID_ARGS: not pages; VMCI_ERROR_NO_MEM
+ */
+int32_t brk_window_new(struct brk *brk, const char *key, uint64_t bytes, void *memory, struct brk_window **ret_window);
+
+/* brk_window_ref(), brk_window_unref() - it goes with the last reference, of callers, of clients, of regions in it */
+struct brk_window *brk_window_ref(struct brk_window *window);
+void brk_window_unref(struct brk *brk, struct brk_window *window);
+
+uint64_t brk_window_bytes(const struct brk_window *window);
+void *brk_window_memory(const struct brk_window *window);		/* still the broker's */
+const char *brk_window_owner(const struct brk_window *window);		/* its key; "": nobody can prove it */
+
+/**
+ * brk_window_show() - WINDOW: the client has this memory for its window
+ * @key:    of a program: which window it says it is. A device has its VM's, and says nothing
+ * @resume: a program must; a device that was told by an earlier vmcid
+ * @memory: the broker's on success
+ *
+ * A device can use its window from now on, even if nobody else shares it (any more).
+ * Return: 0; VMCI_ERROR_NO_ACCESS: token; VMCI_ERROR_INVALID_SIZE: the window is known, and of another size;
+ * VMCI_ERROR_INVALID_ARGS; VMCI_ERROR_NO_MEM
+ */
+int32_t brk_window_show(struct brk_client *client, const char *key, uint64_t bytes, const uint8_t *resume, void *memory,
+			uint8_t *ret_token);
+
+/* brk_client_window() - the one that the client has shown; NULL */
+struct brk_window *brk_client_window(const struct brk_client *client);
+
+/* brk_window_token() - what @client, which got a region in it, shows with it to a new vmcid */
+void brk_window_token(const struct brk_client *client, const struct brk_window *window, uint8_t *ret_token);
+
+/**
+ * brk_shm_alloc() - SHM_ALLOC: like brk_shm_create(), but the region lies in a window
+ * @window: of a program: NULL: there is none. Devices have the one that they have shown
+ *
+ * The region is all zeroes. In the time of grace a program waits; a device gets VMCI_ERROR_WOULD_BLOCK, for its guest waits.
+ * Return: as brk_shm_create(); VMCI_ERROR_UNAVAILABLE: no window; VMCI_ERROR_INVALID_SIZE: also if the window is
+ * smaller; VMCI_ERROR_NO_RESOURCES: also if there is no room in the window, or the context has half of it, and it is a
+ * domain's; VMCI_ERROR_NO_ACCESS: also by the VM's firewall
+ */
+int32_t brk_shm_alloc(struct brk_client *client, struct brk_window *window, uint32_t rid, uint64_t bytes,
+		      struct vmci_handle *ret_handle, uint64_t *ret_offset, uint8_t *ret_token);
 
 /* --- Names (SDK, 6 and 10.2) ------------------------------------------------------------------------------------ */
 

@@ -74,6 +74,8 @@ static void release(struct brk_client *client)
 	brk_drop(brk, client->events);
 	client->datagrams = NULL;
 	client->events = NULL;
+	brk_window_unref(brk, client->window);
+	client->window = NULL;
 	brk_context_leave(client);
 	brk_account_put(brk, client->account);
 	client->account = NULL;

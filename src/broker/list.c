@@ -61,6 +61,10 @@ static int resource_line(const struct brk_client *client, struct brk_resource *r
 		region = brk_of(resource, struct brk_region, resource);
 		n += snprintf(line + n, size - (size_t)n, " bytes %llu attached %u",
 			      (unsigned long long)resource->bytes, region->attached.count);
+		if (region->window)
+			n += snprintf(line + n, size - (size_t)n, " window %s offset %llu",
+				      *brk_window_owner(region->window) ? brk_window_owner(region->window) : "?",
+				      (unsigned long long)region->offset);
 	}
 	if (resource->is_closed)
 		n += snprintf(line + n, size - (size_t)n, " grants %u", resource->grants.count);

@@ -27,6 +27,8 @@
 #include "proto/event.h"
 #include "proto/limits.h"
 
+struct brk_region;
+
 enum brk_kind {
 	BRK_KIND_CONTEXT,
 	BRK_KIND_CLIENT,
@@ -57,6 +59,7 @@ struct brk_slot {
  * @gen:     counts what has an order: presences of contexts, memberships
  * @stamp:   the newest that was given, or shown
  * @handles, @contexts, @users, @names, @named, @relations: tables by handle, id, uid, name, named handle, sides
+ * @windows: all of them; there are as many as trust groups of VMs
  */
 struct brk {
 	struct brk_ports ports;
@@ -81,6 +84,7 @@ struct brk {
 	struct brk_table relations;
 	struct brk_context *host;
 	struct brk_group *public;
+	struct brk_link windows;
 };
 
 /* brk_object_add() - give @object a place. Return: 0 or VMCI_ERROR_NO_MEM */
@@ -181,6 +185,7 @@ struct brk_user {
 /**
  * struct brk_account - what a context has; context 2 has one for each user
  * @refs: clients and resources that are counted here
+ * @window_bytes: that its regions take in a window, in pages
  */
 struct brk_account {
 	struct brk_user *user;
@@ -189,6 +194,7 @@ struct brk_account {
 	unsigned names;
 	unsigned grants;
 	uint64_t ring_bytes;
+	uint64_t window_bytes;
 };
 
 /* brk_user_get() - the user @uid, one reference more; a new one if not @is_shared. NULL if there is no memory */
@@ -305,6 +311,7 @@ bool brk_pass(const struct brk_context *from, const struct brk_context *to, enum
  * @names:     registered by it
  * @watches:   relations (this, context)
  * @regions:   relations (region, this)
+ * @window:    the one that it has shown, or NULL
  * @notes:     lines that may still go to the log in period @notes_period
  */
 struct brk_client {
@@ -324,6 +331,7 @@ struct brk_client {
 	struct brk_link names;
 	struct brk_side watches;
 	struct brk_side regions;
+	struct brk_window *window;
 	unsigned notes;
 	unsigned notes_period;
 };
@@ -354,6 +362,8 @@ enum brk_token {
 	BRK_TOKEN_REGION,
 	BRK_TOKEN_GROUP,
 	BRK_TOKEN_NAME,
+	BRK_TOKEN_PLACE,
+	BRK_TOKEN_WINDOW,
 };
 
 /*
@@ -388,6 +398,17 @@ bool brk_token_is_good(const struct brk_client *client, enum brk_token kind, str
 		       const uint8_t *token, uint64_t *ret_stamp);
 bool brk_token_is_good_name(const struct brk_client *client, const char *name, size_t size, const uint8_t *token,
 			    uint64_t *ret_stamp);
+
+/* brk_token_make_place() - of a region that lies in a window: about its handle, its bytes, and where they lie */
+void brk_token_make_place(const struct brk_client *client, const struct brk_region *region, uint8_t *ret_token);
+
+/* brk_token_is_place() - is @token such a one? Also of a device: it must be right. */
+bool brk_token_is_place(const struct brk_client *client, struct vmci_handle handle, uint64_t bytes, uint64_t offset,
+			const uint8_t *id, const uint8_t *token, uint64_t *ret_stamp);
+
+/* brk_token_make_window(), brk_token_is_window() - the memory @id is the window of @key; also of a device */
+void brk_token_make_window(const struct brk_client *client, const uint8_t *id, const char *key, uint8_t *ret_token);
+bool brk_token_is_window(const struct brk_client *client, const uint8_t *id, const char *key, const uint8_t *token);
 
 /* --- resource.c */
 
@@ -510,6 +531,46 @@ struct brk_group *brk_group_find(const struct brk *brk, struct vmci_handle handl
 /* brk_group_done() - forget members, and what was granted to the group */
 void brk_group_done(struct brk *brk, struct brk_group *group);
 
+/* --- window.c */
+
+/* brk_place_bytes() - what a region of @bytes takes in a window */
+static inline uint64_t brk_place_bytes(uint64_t bytes)
+{
+	return (bytes + LIMIT_WINDOW_PAGE - 1) & ~(uint64_t)(LIMIT_WINDOW_PAGE - 1);
+}
+
+/* brk_window_learn() - the window with this memory, which is taken; one reference more. NULL: no memory, not taken */
+struct brk_window *brk_window_learn(struct brk *brk, void *memory);
+
+/* brk_window_with() - the window whose memory is @id; NULL */
+struct brk_window *brk_window_with(const struct brk *brk, const uint8_t *id);
+
+const uint8_t *brk_window_id(const struct brk_window *window);
+
+/* brk_window_has_room() - may @account have @bytes more in it? Of a domain's window nobody gets more than half. */
+bool brk_window_has_room(const struct brk_window *window, const struct brk_account *account, uint64_t bytes);
+
+/* brk_window_allot() - where are @bytes free? */
+bool brk_window_allot(const struct brk_window *window, uint64_t bytes, uint64_t *ret_offset);
+
+/* brk_window_clash() - a region that lies where @bytes at @offset would lie, or NULL */
+struct brk_region *brk_window_clash(const struct brk_window *window, uint64_t offset, uint64_t bytes);
+
+/* brk_window_place() - @region lies in it now, at its @offset, where nothing else lies */
+void brk_window_place(struct brk_window *window, struct brk_region *region);
+
+/* brk_window_given() - it was given this place just now: the next search begins behind it */
+void brk_window_given(struct brk_window *window, const struct brk_region *region);
+
+/* brk_window_move() - @region is going to be counted by @account */
+void brk_window_move(struct brk_region *region, struct brk_account *account);
+
+/* brk_window_unplace() - the place is free, and cleared; nothing for a region with memory of its own */
+void brk_window_unplace(struct brk *brk, struct brk_region *region);
+
+/* brk_window_clear() - zero it. Return: false: not possible */
+bool brk_window_clear(struct brk *brk, const struct brk_window *window, uint64_t offset, uint64_t bytes);
+
 /* --- pair.c, region.c, name.c */
 
 /**
@@ -574,13 +635,17 @@ int32_t brk_end_leave(struct brk *brk, struct brk_end *end);
 
 /**
  * struct brk_region - shared memory
- * @offset:   where it begins in the memory
- * @attached: relations (this, client)
+ * @offset:    where it begins in the memory
+ * @attached:  relations (this, client)
+ * @window:    that has the memory; NULL: the region has memory of its own (@resource.thing)
+ * @in_window: in the window's list, by @offset
  */
 struct brk_region {
 	struct brk_resource resource;
 	uint64_t offset;
 	struct brk_side attached;
+	struct brk_window *window;
+	struct brk_link in_window;
 };
 
 /* brk_region_done() - forget who is attached */

@@ -11,6 +11,9 @@
  * After a restart, a region is known again as soon as one of those who were attached says so; who may attach anew is
  * known only when the owner comes back. Meanwhile the generation is 0, and only the user who holds it, and trusted
  * ones, may.
+ *
+ * A region has memory of its own, or a place in a window (window.c), which is where guests find it. Which of the two,
+ * says after a restart the kind of token that is shown.
  */
 #include "broker/priv.h"
 
@@ -31,9 +34,14 @@ static int32_t attach(struct brk_client *client, struct brk_region *region)
 	return brk_relation_new(client->brk, &region->attached, &client->regions) ? VMCI_SUCCESS : VMCI_ERROR_NO_MEM;
 }
 
-/* Make a region, with @client attached; @thing is taken on success. */
+static void *memory_of(const struct brk_region *region)
+{
+	return region->window ? brk_window_memory(region->window) : region->resource.thing;
+}
+
+/* Make a region, with @client attached. It has no memory yet. */
 static int32_t new_region(struct brk_client *client, const struct brk_wish *wish, uint64_t bytes, uint64_t offset,
-			  void *thing, struct brk_region **ret_region)
+			  struct brk_region **ret_region)
 {
 	struct brk_resource *resource;
 	struct brk_region *region;
@@ -49,8 +57,56 @@ static int32_t new_region(struct brk_client *client, const struct brk_wish *wish
 		brk_resource_free(client->brk, resource);
 		return result;
 	}
-	resource->thing = thing;
 	*ret_region = region;
+	return VMCI_SUCCESS;
+}
+
+static void token(const struct brk_client *client, const struct brk_region *region, uint8_t *ret_token)
+{
+	if (region->window)
+		brk_token_make_place(client, region, ret_token);
+	else
+		brk_token_make(client, BRK_TOKEN_REGION, region->resource.handle, region->resource.stamp, ret_token);
+}
+
+/* The same, which somebody had before the restart; @is_placed: in a window. @memory is taken on success. */
+static int32_t renew_region(struct brk_client *client, const struct brk_wish *wish, uint64_t bytes, uint64_t offset,
+			    bool is_placed, void *memory, struct brk_region **ret_region)
+{
+	struct brk *brk = client->brk;
+	struct brk_window *window = NULL;
+	struct brk_region *other;
+	uint8_t id[BRK_ID_SIZE];
+	int32_t result;
+
+	if (is_placed) {
+		brk->ports.identify(brk->ports.ctx, memory, id);
+		window = brk_window_with(brk, id);
+	}
+	/* Of two the newer one is right, see token.c. */
+	while (window && (other = brk_window_clash(window, offset, bytes))) {
+		if (!brk_stamp_displaces(brk, wish->stamp, other->resource.stamp))
+			return VMCI_ERROR_ALREADY_EXISTS;
+		brk_note(client, LOG_LEVEL_INFO, "has its place in a window back from %u:%u, which is older",
+			 other->resource.handle.context, other->resource.handle.resource);
+		/* The window may go with its last region, and is there again with the next. */
+		brk_resource_displace(brk, &other->resource);
+		window = brk_window_with(brk, id);
+	}
+	result = new_region(client, wish, bytes, offset, ret_region);
+	if (result < 0)
+		return result;
+	if (!is_placed) {
+		(*ret_region)->resource.thing = memory;
+		return VMCI_SUCCESS;
+	}
+	window = brk_window_learn(brk, memory);
+	if (!window) {
+		brk_resource_displace(brk, &(*ret_region)->resource);
+		return VMCI_ERROR_NO_MEM;
+	}
+	brk_window_place(window, *ret_region);
+	brk_window_unref(brk, window);
 	return VMCI_SUCCESS;
 }
 
@@ -60,7 +116,7 @@ static int32_t compare(struct brk_client *client, const struct brk_region *regio
 {
 	const struct brk_ports *ports = &client->brk->ports;
 
-	if (!ports->is_same(ports->ctx, region->resource.thing, memory))
+	if (!ports->is_same(ports->ctx, memory_of(region), memory))
 		return brk_denied(client, "hold", region->resource.handle, "other memory");
 	return region->resource.bytes == bytes && region->offset == offset ? VMCI_SUCCESS :
 		VMCI_ERROR_QUEUEPAIR_MISMATCH;
@@ -85,6 +141,7 @@ static int32_t adopt(struct brk_client *client, struct brk_region *region, uint6
 		result = attach(client, region);
 	if (result < 0)
 		return result;
+	brk_window_move(region, client->account);
 	brk_account_add(client->account, BRK_REGION, bytes);
 	brk_account_del(brk, resource->account, BRK_REGION, bytes);
 	resource->account = client->account;
@@ -104,22 +161,42 @@ static bool is_usurped(const struct brk_client *client, const struct brk_region 
 	const struct brk_ports *ports = &client->brk->ports;
 
 	return client->creds.device && client->brk->is_grace && !region->resource.owner &&
-	       !ports->is_same(ports->ctx, region->resource.thing, memory);
+	       !ports->is_same(ports->ctx, memory_of(region), memory);
+}
+
+/* Is @token about the region's place in a window? Then @ret_stamp. */
+static bool is_place(const struct brk_client *client, struct vmci_handle handle, uint64_t bytes, uint64_t offset,
+		     const uint8_t *token, const void *memory, uint64_t *ret_stamp)
+{
+	const struct brk_ports *ports = &client->brk->ports;
+	uint8_t id[BRK_ID_SIZE];
+
+	if (!token)
+		return false;
+	ports->identify(ports->ctx, memory, id);
+	return brk_token_is_place(client, handle, bytes, offset, id, token, ret_stamp);
 }
 
 int32_t brk_shm_create(struct brk_client *client, uint32_t rid, uint64_t bytes, uint64_t offset, const uint8_t *resume,
 		       void *memory, struct vmci_handle *ret_handle, uint8_t *ret_token)
 {
 	struct brk_region *region;
-	struct brk_wish wish;
+	struct brk_wish wish = { 0 };
+	bool is_placed = false;
 	int32_t result;
 
 	if (!client->context)
 		return VMCI_ERROR_INVALID_ARGS;
 	result = check_size(bytes);
-	if (result >= 0)
-		result = brk_resource_wish(client, client->context->cid, rid, BRK_TOKEN_REGION, resume, true,
-					   &wish);
+	if (result < 0)
+		return result;
+	wish.handle = handle_make(client->context->cid, rid);
+	if (is_place(client, wish.handle, bytes, offset, resume, memory, &wish.stamp)) {
+		is_placed = true;
+		result = brk_resource_contest(client, &wish);
+	} else {
+		result = brk_resource_wish(client, client->context->cid, rid, BRK_TOKEN_REGION, resume, true, &wish);
+	}
 	if (result < 0)
 		return result;
 	region = region_of(wish.known);
@@ -127,20 +204,78 @@ int32_t brk_shm_create(struct brk_client *client, uint32_t rid, uint64_t bytes, 
 		brk_resource_displace(client->brk, wish.known);
 		wish.known = NULL;
 	}
-	if (wish.known) {
+	if (wish.known)
 		result = region ? adopt(client, region, bytes, offset, wish.stamp, memory) : VMCI_ERROR_ALREADY_EXISTS;
-	} else {
-		result = new_region(client, &wish, bytes, offset, memory, &region);
-	}
+	else
+		result = renew_region(client, &wish, bytes, offset, is_placed, memory, &region);
 	if (result < 0)
 		return result;
-	brk_token_make(client, BRK_TOKEN_REGION, wish.handle, region->resource.stamp, ret_token);
+	token(client, region, ret_token);
 	*ret_handle = wish.handle;
 	return VMCI_SUCCESS;
 }
 
+/* A guest's CPU waits for what its device asks: no later. */
+static int32_t soon(const struct brk_client *client, int32_t code)
+{
+	return code == BRK_LATER && client->creds.device ? VMCI_ERROR_WOULD_BLOCK : code;
+}
+
+/* A guest asks its device by datagrams. */
+static int32_t check_filter(struct brk_client *client)
+{
+	const struct vmci_handle service = handle_make(VMCI_CID_WELL_KNOWN, VMCI_RID_SHM);
+
+	if (client->window && client->creds.device && !brk_pass(client->context, NULL, BRK_FILTER_DATAGRAM, service.resource))
+		return brk_denied(client, "send to", service, "filter");
+	return VMCI_SUCCESS;
+}
+
+int32_t brk_shm_alloc(struct brk_client *client, struct brk_window *window, uint32_t rid, uint64_t bytes,
+		      struct vmci_handle *ret_handle, uint64_t *ret_offset, uint8_t *ret_token)
+{
+	struct brk *brk = client->brk;
+	struct brk_region *region;
+	struct brk_wish wish;
+	uint64_t offset;
+	int32_t result;
+
+	if (!client->context)
+		return VMCI_ERROR_INVALID_ARGS;
+	if (client->creds.device)
+		window = client->window;
+	result = check_filter(client);
+	if (result < 0)
+		return result;
+	/* Not before everybody has said where his regions are. */
+	if (brk->is_grace)
+		return soon(client, BRK_LATER);
+	if (!window || !brk_window_bytes(window))
+		return VMCI_ERROR_UNAVAILABLE;
+	if (check_size(bytes) < 0 || bytes > brk_window_bytes(window))
+		return VMCI_ERROR_INVALID_SIZE;
+	result = brk_resource_wish(client, client->context->cid, rid, BRK_TOKEN_REGION, NULL, false, &wish);
+	if (result < 0)
+		return soon(client, result);
+	if (!brk_window_has_room(window, client->account, bytes) || !brk_window_allot(window, bytes, &offset))
+		return VMCI_ERROR_NO_RESOURCES;
+	result = new_region(client, &wish, bytes, offset, &region);
+	if (result < 0)
+		return result;
+	if (!brk_window_clear(brk, window, offset, bytes)) {
+		brk_resource_displace(brk, &region->resource);
+		return VMCI_ERROR_NO_MEM;
+	}
+	brk_window_place(window, region);
+	brk_window_given(window, region);
+	token(client, region, ret_token);
+	*ret_handle = wish.handle;
+	*ret_offset = offset;
+	return VMCI_SUCCESS;
+}
+
 /* The region @handle, if @client may attach to it. */
-static int32_t find(struct brk_client *client, struct vmci_handle handle, struct brk_region **ret_region)
+static int32_t look_for(struct brk_client *client, struct vmci_handle handle, struct brk_region **ret_region)
 {
 	struct brk *brk = client->brk;
 	struct brk_resource *resource;
@@ -167,8 +302,18 @@ static int32_t find(struct brk_client *client, struct vmci_handle handle, struct
 		return brk->is_grace ? BRK_LATER : brk_denied(client, "attach to", handle, "its owner is not back");
 	if (!brk_right(brk, resource, client->context, VMCI_PRIV_SM_ATTACH))
 		return brk_denied(client, "attach to", handle, "no grant");
+	/* What is not in its window a guest cannot see. */
+	if (client->creds.device && region->window != client->window)
+		return VMCI_ERROR_UNAVAILABLE;
 	*ret_region = region;
 	return VMCI_SUCCESS;
+}
+
+static int32_t find(struct brk_client *client, struct vmci_handle handle, struct brk_region **ret_region)
+{
+	int32_t result = client->context ? check_filter(client) : VMCI_ERROR_INVALID_ARGS;
+
+	return result < 0 ? result : soon(client, look_for(client, handle, ret_region));
 }
 
 int32_t brk_shm_query(struct brk_client *client, struct vmci_handle handle, uint64_t *ret_bytes)
@@ -196,16 +341,17 @@ int32_t brk_shm_attach(struct brk_client *client, struct vmci_handle handle, uin
 		return result;
 	*ret_bytes = region->resource.bytes;
 	*ret_offset = region->offset;
-	*ret_memory = region->resource.thing;
-	brk_token_make(client, BRK_TOKEN_REGION, handle, region->resource.stamp, ret_token);
+	*ret_memory = memory_of(region);
+	token(client, region, ret_token);
 	return VMCI_SUCCESS;
 }
 
 int32_t brk_shm_hold(struct brk_client *client, struct vmci_handle handle, uint64_t bytes, uint64_t offset,
-		     const uint8_t *token, void *memory)
+		     const uint8_t *shown, void *memory)
 {
 	struct brk_wish wish = { .handle = handle };
 	struct brk_region *region;
+	bool is_placed;
 	int32_t result;
 
 	if (!client->context || !brk_cid_is_possible(handle.context) || handle.resource <= VMCI_RID_STREAM ||
@@ -214,13 +360,14 @@ int32_t brk_shm_hold(struct brk_client *client, struct vmci_handle handle, uint6
 	result = check_size(bytes);
 	if (result < 0)
 		return result;
-	if (!brk_token_is_good(client, BRK_TOKEN_REGION, handle, token, &wish.stamp))
+	is_placed = is_place(client, handle, bytes, offset, shown, memory, &wish.stamp);
+	if (!is_placed && !brk_token_is_good(client, BRK_TOKEN_REGION, handle, shown, &wish.stamp))
 		return brk_denied(client, "hold", handle, "wrong token");
 	result = brk_resource_contest(client, &wish);
 	if (result < 0)
 		return result;
 	if (!wish.known) {
-		result = new_region(client, &wish, bytes, offset, memory, &region);
+		result = renew_region(client, &wish, bytes, offset, is_placed, memory, &region);
 		if (result < 0)
 			return result;
 		region->resource.owner = NULL;

@@ -127,6 +127,8 @@ static void destroy(struct brk *brk, struct brk_resource *resource)
 {
 	if (resource->type == BRK_GROUP)
 		brk_group_done(brk, brk_of(resource, struct brk_group, resource));
+	if (resource->type == BRK_REGION)
+		brk_window_unplace(brk, brk_of(resource, struct brk_region, resource));
 	brk_grants_free(brk, &resource->grants, 0);
 	brk_list_del(&resource->owned);
 	brk_table_del(&brk->handles, &resource->node);

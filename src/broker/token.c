@@ -48,28 +48,33 @@ static void make(const struct brk_client *client, enum brk_token kind, const voi
 	memcpy(ret_token + STAMP_SIZE, mac, MAC_SIZE);
 }
 
-static bool is_good(const struct brk_client *client, enum brk_token kind, const void *what, size_t size,
-		    const uint8_t *token, uint64_t *ret_stamp)
+/* Was it made by a broker with our key? */
+static bool is_right(const struct brk_client *client, enum brk_token kind, const void *what, size_t size,
+		     const uint8_t *token, uint64_t *ret_stamp)
 {
 	struct brk *brk = client->brk;
 	uint8_t right[BRK_TOKEN_SIZE], stamp[8] = { 0 };
 	uint8_t diff = 0;
 
-	*ret_stamp = 0;
-	if (!token)
-		return client->creds.device;
 	memcpy(stamp, token, STAMP_SIZE);
 	make(client, kind, what, size, get_le64(stamp), right);
 	/* No early end: how long it takes must not say how much was right. */
 	for (size_t i = 0; i < BRK_TOKEN_SIZE; i++)
 		diff |= (uint8_t)(right[i] ^ token[i]);
-	/* A device's word is good without one, but says nothing about when. */
 	if (diff)
-		return client->creds.device;
+		return false;
 	*ret_stamp = get_le64(stamp);
 	if (brk->stamp < *ret_stamp)
 		brk->stamp = *ret_stamp;
 	return true;
+}
+
+static bool is_good(const struct brk_client *client, enum brk_token kind, const void *what, size_t size,
+		    const uint8_t *token, uint64_t *ret_stamp)
+{
+	*ret_stamp = 0;
+	/* A device's word is good without one, but says nothing about when. */
+	return (token && is_right(client, kind, what, size, token, ret_stamp)) || client->creds.device;
 }
 
 void brk_token_make(const struct brk_client *client, enum brk_token kind, struct vmci_handle handle, uint64_t stamp,
@@ -102,4 +107,59 @@ bool brk_token_is_good_name(const struct brk_client *client, const char *name, s
 			    uint64_t *ret_stamp)
 {
 	return is_good(client, BRK_TOKEN_NAME, name, size, token, ret_stamp);
+}
+
+#define PLACE_SIZE (24u + BRK_ID_SIZE)
+
+static void put_place(uint8_t *what, struct vmci_handle handle, uint64_t bytes, uint64_t offset, const uint8_t *id)
+{
+	handle_put(what, handle);
+	put_le64(what + 8, bytes);
+	put_le64(what + 16, offset);
+	memcpy(what + 24, id, BRK_ID_SIZE);
+}
+
+void brk_token_make_place(const struct brk_client *client, const struct brk_region *region, uint8_t *ret_token)
+{
+	const struct brk_resource *resource = &region->resource;
+	uint8_t what[PLACE_SIZE];
+
+	put_place(what, resource->handle, resource->bytes, region->offset, brk_window_id(region->window));
+	if (ret_token)
+		make(client, BRK_TOKEN_PLACE, what, sizeof(what), resource->stamp, ret_token);
+}
+
+bool brk_token_is_place(const struct brk_client *client, struct vmci_handle handle, uint64_t bytes, uint64_t offset,
+			const uint8_t *id, const uint8_t *token, uint64_t *ret_stamp)
+{
+	uint8_t what[PLACE_SIZE];
+
+	put_place(what, handle, bytes, offset, id);
+	return is_right(client, BRK_TOKEN_PLACE, what, sizeof(what), token, ret_stamp);
+}
+
+static size_t put_window(uint8_t *what, const uint8_t *id, const char *key)
+{
+	size_t n = strnlen(key, BRK_KEY_MAX);
+
+	memcpy(what, id, BRK_ID_SIZE);
+	memcpy(what + BRK_ID_SIZE, key, n);
+	return BRK_ID_SIZE + n;
+}
+
+void brk_token_make_window(const struct brk_client *client, const uint8_t *id, const char *key, uint8_t *ret_token)
+{
+	uint8_t what[BRK_ID_SIZE + BRK_KEY_MAX];
+
+	/* Memory is made once, so there is no other time to be told from. */
+	if (ret_token)
+		make(client, BRK_TOKEN_WINDOW, what, put_window(what, id, key), 0, ret_token);
+}
+
+bool brk_token_is_window(const struct brk_client *client, const uint8_t *id, const char *key, const uint8_t *token)
+{
+	uint8_t what[BRK_ID_SIZE + BRK_KEY_MAX];
+	uint64_t stamp;
+
+	return is_right(client, BRK_TOKEN_WINDOW, what, put_window(what, id, key), token, &stamp);
 }

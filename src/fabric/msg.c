@@ -58,7 +58,8 @@ static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 				     .flags = FAB_F_RESUME | FAB_F_DEVICE | FAB_F_RESTRICTED,
 				     .data_max = FAB_LABEL_MAX),
 		[FAB_REPLY] = RULE(.fields = HANDLE_CONTEXT | SIZE0 | TOKEN,
-				   .flags = FAB_F_RESUME | FAB_F_DEVICE | FAB_F_RESTRICTED | FAB_F_TRUSTED),
+				   .flags = FAB_F_RESUME | FAB_F_DEVICE | FAB_F_RESTRICTED | FAB_F_TRUSTED |
+					    FAB_F_WINDOW),
 	},
 	[FAB_DG_CREATE] = {
 		[FAB_REQUEST] = RULE(.fields = HANDLE_RESOURCE | TOKEN, .flags = FAB_F_RESUME, .fds = 1),
@@ -175,6 +176,15 @@ static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 		[FAB_REQUEST] = RULE(.fields = HANDLE | OTHER),
 		[FAB_REPLY] = RULE(.flags = FAB_F_PENDING, .fds = 1),
 	},
+	[FAB_SHM_ALLOC] = {
+		[FAB_REQUEST] = RULE(.fields = HANDLE_RESOURCE | SIZE0),
+		[FAB_REPLY] = RULE(.fields = HANDLE | SIZE1 | TOKEN, .data_min = FAB_TOKEN_SIZE,
+				   .data_max = FAB_TOKEN_SIZE + FAB_KEY_MAX, .fds = 1),
+	},
+	[FAB_WINDOW] = {
+		[FAB_REQUEST] = RULE(.fields = SIZE0 | TOKEN, .flags = FAB_F_RESUME, .data_max = FAB_KEY_MAX, .fds = 1),
+		[FAB_REPLY] = RULE(.fields = TOKEN),
+	},
 	[FAB_DG_BIND] = {
 		[FAB_REQUEST] = RULE(.fields = HANDLE, .fds = 1),
 		[FAB_REPLY] = RULE(.fields = HANDLE),
@@ -209,6 +219,8 @@ static const char *const names[] = {
 	[FAB_STREAM_BIND] = "STREAM_BIND",
 	[FAB_STREAM_CONNECT] = "STREAM_CONNECT",
 	[FAB_STREAM_OPEN] = "STREAM_OPEN",
+	[FAB_SHM_ALLOC] = "SHM_ALLOC",
+	[FAB_WINDOW] = "WINDOW",
 	[FAB_DG_BIND] = "DG_BIND",
 };
 static_assert(sizeof(names) / sizeof(names[0]) == FAB_TYPE_NUM, "each type has a name");

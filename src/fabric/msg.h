@@ -70,6 +70,9 @@
  *			size0 milliseconds {socket}
  *	STREAM_OPEN	handle source, other destination (devices	flags (PENDING) {socket}
  *			only)
+ *	SHM_ALLOC	size0 bytes, handle.resource wish		handle, size1 offset, token [16 bytes: token of
+ *			(a region in a window)				the window; its key] {memory}
+ *	WINDOW		size0 bytes, flags, token [key] {memory}	token (0: nobody else gets this window)
  *
  *	type		ask: fields					answer: fields {descriptors}
  *	BELL_OPEN	handle						{eventfd}
@@ -105,6 +108,10 @@
  * data, consume header page, consume data, as VMCI has it (VMCI reference, 7.1), data rounded up to pages of 4096 bytes.
  * How the ends wake each other: fabric/ring.h. DIRECT: once both ends are there, the guest's device sends the guest's
  * pages over the life, and they take this memory's place (fabric/direct.h).
+ *
+ * A *window* is memory that VMs share, and in which regions lie. A device says with WINDOW which one it has; vmcid has
+ * started it with that. A program that has made a region in one says so to a new vmcid (RESUME, the token and the key
+ * of SHM_ALLOC), before it resumes the region. Regions in a window are resumed as others are, with the window's memory.
  */
 #ifndef FABRIC_MSG_H
 #define FABRIC_MSG_H
@@ -121,6 +128,7 @@
 #define FAB_FDS_MAX 4u
 #define FAB_TOKEN_SIZE 16u
 #define FAB_LABEL_MAX 64u	/* HELLO: the program's name, for the log; any bytes */
+#define FAB_KEY_MAX 72u		/* WINDOW, SHM_ALLOC: what a window is known by; any bytes but 0 */
 #define FAB_NAME_MAX 300u	/* NAME: request and reply (VMCI SDK reference, 6.2) */
 #define FAB_PIPELINE 64u	/* requests of one client under way */
 #define FAB_LIFE_HELLO 4u
@@ -154,6 +162,8 @@ enum fab_type {
 	FAB_STREAM_BIND,
 	FAB_STREAM_CONNECT,
 	FAB_STREAM_OPEN,
+	FAB_SHM_ALLOC,
+	FAB_WINDOW,
 	FAB_DG_BIND,
 	FAB_TYPE_NUM,
 };
@@ -178,7 +188,8 @@ enum fab_kind {
 #define FAB_F_ASSIGN 0x200u	/* GROUP_MEMBER: the member may be given privileges through the group */
 #define FAB_F_DIRECT 0x400u	/* QP_*: the guest's own pages (fabric/direct.h); reply: they will come over the life */
 #define FAB_F_PENDING 0x800u	/* STREAM_*: the first byte says whether the guest accepts */
-#define FAB_F_ALL 0xfffu
+#define FAB_F_WINDOW 0x1000u	/* reply to HELLO: regions of this context lie in a window, see SHM_ALLOC */
+#define FAB_F_ALL 0x1fffu
 
 /**
  * struct fab_msg - a message, decoded

@@ -35,6 +35,7 @@
 #include "lib/gate.h"
 #include "lib/guest.h"
 #include "lib/lib.h"
+#include "proto/share.h"
 
 /* Pauses between attempts: far longer than an answer takes, and several fit into LIB_CALL_MS. */
 #define WAIT_FIRST_MS 200
@@ -42,10 +43,14 @@
 
 #define DRIVER "vmw_vmci"
 
+/* The largest answer of a service. */
+#define GUEST_ANSWER_MAX SHARE_REPLY_MAX
+
 struct guest {
 	const struct guest_ports *ports;
 	uint32_t cid;
 	atomic_uint next_id;
+	struct guest_shms shms;
 };
 
 /* ----- is it one? */
@@ -79,30 +84,38 @@ static bool driver_is_bound(int dir)
 	return !strcmp(slash ? slash + 1 : target, DRIVER);
 }
 
-static bool is_vmci(int devices, const char *name)
+/* The folder of the device @name, if it is one of ours; or -1. */
+static int open_vmci(int devices, const char *name)
 {
 	int dir = openat(devices, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	bool is;
 
-	if (dir < 0)
-		return false;
-	is = file_says(dir, "vendor", VMCI_PCI_VENDOR) && file_says(dir, "device", VMCI_PCI_DEVICE) &&
-	     driver_is_bound(dir);
-	fd_close(&dir);
-	return is;
+	if (dir >= 0 && !(file_says(dir, "vendor", VMCI_PCI_VENDOR) && file_says(dir, "device", VMCI_PCI_DEVICE) &&
+			  driver_is_bound(dir)))
+		fd_close(&dir);
+	return dir;
+}
+
+int guest_find(const char *pci_devices)
+{
+	DIR *devices = opendir(pci_devices);
+	const struct dirent *entry;
+	int dir = -1;
+
+	if (!devices)
+		return -1;
+	while (dir < 0 && (entry = readdir(devices)))
+		if (entry->d_name[0] != '.')
+			dir = open_vmci(dirfd(devices), entry->d_name);
+	closedir(devices);
+	return dir;
 }
 
 bool guest_is_here(const char *pci_devices)
 {
-	DIR *devices = opendir(pci_devices);
-	const struct dirent *entry;
-	bool found = false;
+	int dir = guest_find(pci_devices);
+	bool found = dir >= 0;
 
-	if (!devices)
-		return false;
-	while (!found && (entry = readdir(devices)))
-		found = entry->d_name[0] != '.' && is_vmci(dirfd(devices), entry->d_name);
-	closedir(devices);
+	fd_close(&dir);
 	return found;
 }
 
@@ -138,12 +151,15 @@ int guest_open(const struct guest_ports *ports, struct guest **ret_guest)
 	guest->ports = ports;
 	guest->cid = cid;
 	atomic_init(&guest->next_id, id);
+	pthread_mutex_init(&guest->shms.lock, NULL);
 	*ret_guest = guest;
 	return VMCI_SUCCESS;
 }
 
 struct guest *guest_close(struct guest *guest)
 {
+	if (guest)
+		pthread_mutex_destroy(&guest->shms.lock);
 	free(guest);
 	return NULL;
 }
@@ -270,37 +286,30 @@ int guest_recv(struct guest *guest, int fd, void *buf, size_t size, struct vmci_
 	return result;
 }
 
-/* ----- names */
+/* ----- questions */
 
-/* The answer to question @id, if it is there by now. Return: 0, or VMCI_ERROR_WOULD_BLOCK, VMCI_ERROR_UNAVAILABLE */
-static int next_answer(struct guest *guest, int fd, int32_t id, struct discovery_reply *ret_reply)
+/* A datagram of @service that is the answer, if it is there by now. Return: 0, or VMCI_ERROR_WOULD_BLOCK, _UNAVAILABLE */
+static int next_answer(struct guest *guest, int fd, struct vmci_handle service,
+		       bool (*is_answer)(const uint8_t *buf, size_t size, void *arg), void *arg)
 {
-	static const struct vmci_handle service = { VMCI_CID_WELL_KNOWN, VMCI_RID_DISCOVERY };
-	uint8_t buf[DISCOVERY_REPLY_MAX];
-	struct discovery_reply reply;
+	uint8_t buf[GUEST_ANSWER_MAX];
 	struct vmci_handle src;
 	bool cut;
 	int n;
 
-	while ((n = recv_once(guest, fd, buf, sizeof(buf), 0, &src, &cut)) >= 0) {
-		if (cut || !handle_is_equal(src, service) || discovery_reply_parse(buf, (size_t)n, &reply) < 0 ||
-		    reply.id != id)
-			continue;
-		reply.text = NULL;
-		reply.text_size = 0;
-		*ret_reply = reply;
-		return VMCI_SUCCESS;
-	}
+	while ((n = recv_once(guest, fd, buf, sizeof(buf), 0, &src, &cut)) >= 0)
+		if (!cut && handle_is_equal(src, service) && is_answer(buf, (size_t)n, arg))
+			return VMCI_SUCCESS;
 	return n;
 }
 
-static int wait_for_answer(struct guest *guest, int fd, int32_t id, struct lib_deadline deadline,
-			   struct discovery_reply *ret_reply)
+static int wait_for_answer(struct guest *guest, int fd, struct vmci_handle service, struct lib_deadline deadline,
+			   bool (*is_answer)(const uint8_t *buf, size_t size, void *arg), void *arg)
 {
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
 
 	for (;;) {
-		int result = next_answer(guest, fd, id, ret_reply);
+		int result = next_answer(guest, fd, service, is_answer, arg);
 		int left = lib_left_ms(deadline);
 
 		if (result != VMCI_ERROR_WOULD_BLOCK)
@@ -312,11 +321,9 @@ static int wait_for_answer(struct guest *guest, int fd, int32_t id, struct lib_d
 	}
 }
 
-/* Ask until there is an answer. @ret_sent: how often it was asked. Return: 0, or a VMCI_ERROR_* */
-static int ask(struct guest *guest, int fd, const uint8_t *payload, size_t size, int32_t id,
-	       struct discovery_reply *ret_reply, unsigned *ret_sent)
+int guest_call(struct guest *guest, int fd, struct vmci_handle service, const void *payload, size_t size,
+	       bool (*is_answer)(const uint8_t *buf, size_t size, void *arg), void *arg, unsigned *ret_sent)
 {
-	const struct vmci_handle service = { VMCI_CID_WELL_KNOWN, VMCI_RID_DISCOVERY };
 	struct lib_deadline end = lib_deadline(LIB_CALL_MS);
 	int wait = WAIT_FIRST_MS, result;
 
@@ -324,12 +331,13 @@ static int ask(struct guest *guest, int fd, const uint8_t *payload, size_t size,
 		int left = lib_left_ms(end);
 
 		if (left == 0)
-			return lib_fail(VMCI_ERROR_UNAVAILABLE, "the discovery service does not answer");
+			return lib_fail(VMCI_ERROR_UNAVAILABLE, "the service at %u:%u does not answer", service.context,
+					service.resource);
 		result = guest_send(guest, fd, service, payload, size);
 		/* no room is a matter of time */
 		if (result < 0 && result != VMCI_ERROR_NO_RESOURCES)
 			return result;
-		result = wait_for_answer(guest, fd, id, lib_deadline(wait < left ? wait : left), ret_reply);
+		result = wait_for_answer(guest, fd, service, lib_deadline(wait < left ? wait : left), is_answer, arg);
 		if (result != VMCI_ERROR_TIMEOUT) {
 			*ret_sent = sent;
 			return result;
@@ -338,9 +346,47 @@ static int ask(struct guest *guest, int fd, const uint8_t *payload, size_t size,
 	}
 }
 
+uint32_t guest_id(struct guest *guest)
+{
+	return atomic_fetch_add(&guest->next_id, 1);
+}
+
+const struct guest_ports *guest_ports_of(const struct guest *guest)
+{
+	return guest->ports;
+}
+
+struct guest_shms *guest_shms(struct guest *guest)
+{
+	return &guest->shms;
+}
+
+/* ----- names */
+
+/* struct question - about a name, and what is answered */
+struct question {
+	int32_t id;
+	struct discovery_reply reply;
+};
+
+static bool is_reply(const uint8_t *buf, size_t size, void *arg)
+{
+	struct question *question = arg;
+	struct discovery_reply reply;
+
+	if (size > DISCOVERY_REPLY_MAX || discovery_reply_parse(buf, size, &reply) < 0 || reply.id != question->id)
+		return false;
+	reply.text = NULL;
+	reply.text_size = 0;
+	question->reply = reply;
+	return true;
+}
+
 static int ask_from_new_socket(struct guest *guest, const struct discovery_request *request,
 			       struct discovery_reply *ret_reply, unsigned *ret_sent)
 {
+	const struct vmci_handle service = { VMCI_CID_WELL_KNOWN, VMCI_RID_DISCOVERY };
+	struct question question = { .id = request->id };
 	uint8_t payload[DISCOVERY_PAYLOAD_MAX];
 	size_t size = discovery_request_build(payload, request);
 	uint32_t rid;
@@ -351,8 +397,10 @@ static int ask_from_new_socket(struct guest *guest, const struct discovery_reque
 	fd = guest_socket(guest, VMCI_INVALID_ID, &rid);
 	if (fd < 0)
 		return fd;
-	result = ask(guest, fd, payload, size, request->id, ret_reply, ret_sent);
+	result = guest_call(guest, fd, service, payload, size, is_reply, &question, ret_sent);
 	fd_close(&fd);
+	if (result >= 0)
+		*ret_reply = question.reply;
 	return result;
 }
 
@@ -360,7 +408,7 @@ int guest_name(struct guest *guest, enum discovery_action action, const char *na
 {
 	struct discovery_request request = {
 		.action = action,
-		.id = (int32_t)atomic_fetch_add(&guest->next_id, 1),
+		.id = (int32_t)guest_id(guest),
 		.handle = action == DISCOVERY_REGISTER ? *handle : handle_make(VMCI_INVALID_ID, VMCI_INVALID_ID),
 		.name = name,
 		.name_size = strlen(name),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Membership of a guest that has the in-box driver and no broker: datagrams and names, over AF_VSOCK datagram
- * sockets. VMCI SDK reference, 10.3; socket reference, 11.
+ * Membership of a guest that has the in-box driver and no broker: datagrams, names and shared memory, over AF_VSOCK
+ * datagram sockets. VMCI SDK reference, 10.3; socket reference, 11; for shared memory proto/share.h.
  *
  * What the rest of libvmci does with it:
  *
@@ -13,6 +13,7 @@
  *	vmci_dgram_send()	guest_send() on it
  *	vmci_dgram_recv()	guest_recv() on it, under the endpoint's lock; waiting and closing as with any other
  *	vmci_name_*()		guest_name()
+ *	vmci_shm_*()		guest_shm_*()
  *	all else		VMCI_ERROR_UNAVAILABLE: lib_call() says it for all
  *
  * Nothing here opens an AF_VSOCK socket unless a VMCI device is there with the driver bound to it: on a machine
@@ -21,6 +22,7 @@
 #ifndef LIB_GUEST_H
 #define LIB_GUEST_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -55,6 +57,9 @@ extern const struct guest_ports guest_vsock;
 
 /* guest_is_here() - is there a VMCI device among @pci_devices, with the driver vmw_vmci bound to it? */
 bool guest_is_here(const char *pci_devices);
+
+/* guest_find() - the folder of that device, or -1 */
+int guest_find(const char *pci_devices);
 
 /**
  * guest_open() - become a member of the guest's own context
@@ -99,5 +104,59 @@ int guest_recv(struct guest *guest, int fd, void *buf, size_t size, struct vmci_
  * without the service; VMCI_ERROR_INVALID_ARGS: the name is empty, or longer than 255 bytes
  */
 int guest_name(struct guest *guest, enum discovery_action action, const char *name, struct vmci_handle *handle);
+
+/* guest_ports() - what @guest was opened with */
+const struct guest_ports *guest_ports_of(const struct guest *guest);
+
+/**
+ * guest_call() - ask @service by @payload from the socket @fd, again and again until it answers; any thread
+ * @is_answer: looks at a datagram of @service; true: this is the answer, and it has been taken
+ * @ret_sent: how often it was asked
+ *
+ * Return: 0; VMCI_ERROR_UNAVAILABLE: no answer in LIB_CALL_MS; what guest_send() says
+ */
+int guest_call(struct guest *guest, int fd, struct vmci_handle service, const void *payload, size_t size,
+	       bool (*is_answer)(const uint8_t *buf, size_t size, void *arg), void *arg, unsigned *ret_sent);
+
+/* guest_id() - for a question: nobody has seen it lately */
+uint32_t guest_id(struct guest *guest);
+
+/* guest_shms() - those who keep book of what is attached: guest_shm.c */
+struct guest_shms *guest_shms(struct guest *guest);
+
+/**
+ * struct guest_shm - an attachment of a guest
+ * @next: in the membership's list, under its lock
+ * @fd:   the socket that has it: it goes with the socket
+ * @map:  @map_size bytes, at which the region begins
+ */
+struct guest_shm {
+	struct guest_shm *next;
+	int fd;
+	struct vmci_handle handle;
+	uint64_t size;
+	void *map;
+	size_t map_size;
+};
+
+/* struct guest_shms - all of a membership. @is_swept: those that dead programs have left have been looked for */
+struct guest_shms {
+	pthread_mutex_t lock;
+	struct guest_shm *first;
+	bool is_swept;
+};
+
+/**
+ * guest_shm_create(), guest_shm_attach(), guest_shm_query() - as in vmci.h; any thread
+ *
+ * @shm is filled, and is in the membership's list until guest_shm_detach(). Return: 0; as in vmci.h;
+ * VMCI_ERROR_UNAVAILABLE: the VM has no window, or nobody answers; VMCI_ERROR_NO_ACCESS: also: the window is root's
+ */
+int guest_shm_create(struct guest *guest, uint32_t rid, uint64_t size, struct guest_shm *shm);
+int guest_shm_attach(struct guest *guest, struct vmci_handle handle, struct guest_shm *shm);
+int guest_shm_query(struct guest *guest, struct vmci_handle handle, uint64_t *ret_size);
+
+/* guest_shm_detach() - unmap, and say so unless @is_forked. Return: VMCI_SUCCESS or VMCI_SUCCESS_LAST_DETACH */
+int guest_shm_detach(struct guest *guest, struct guest_shm *shm, bool is_forked);
 
 #endif /* LIB_GUEST_H */

@@ -98,6 +98,9 @@ int lib_usable(const struct vmci *vmci);
 /* lib_guest() - not NULL: there is no broker, we are in a guest (lib/guest.h) */
 struct guest *lib_guest(const struct vmci *vmci);
 
+/* lib_has_window() - the broker says that regions of our context lie in a window of VMs */
+bool lib_has_window(const struct vmci *vmci);
+
 /* lib_rights() - what the membership has granted (lib/right.h) */
 struct rights *lib_rights(struct vmci *vmci);
 

@@ -64,6 +64,7 @@ enum state {
  * @is_busy:   somebody has the turn
  * @is_broken: the connection is no longer used
  * @is_closed: vmci_close() has begun
+ * @has_window: see lib_has_window()
  * @is_forked: this is a child's copy
  * @resuming:  the object that the thread is telling of, with the lock released
  * @first, @last: the objects, in the order of their making
@@ -82,6 +83,7 @@ struct vmci {
 	bool is_closed;
 	atomic_bool is_forked;
 	bool has_events;
+	atomic_bool has_window;
 	struct lib_object *resuming;
 	struct lib_object *first;
 	struct lib_object *last;
@@ -113,6 +115,11 @@ uint32_t vmci_version(void)
 uint32_t vmci_cid(const struct vmci *vmci)
 {
 	return vmci->cid;
+}
+
+bool lib_has_window(const struct vmci *vmci)
+{
+	return atomic_load(&vmci->has_window);
 }
 
 struct guest *lib_guest(const struct vmci *vmci)
@@ -344,6 +351,7 @@ static int hello(struct vmci *vmci, struct fab_client *client, uint32_t wish, bo
 		return lib_fail(VMCI_ERROR_UNAVAILABLE, "the broker at %s gave us context %u instead of %u",
 				vmci->home.socket, reply.handle.context, wish);
 	memcpy(vmci->token, reply.token, sizeof(vmci->token));
+	atomic_store(&vmci->has_window, (reply.flags & FAB_F_WINDOW) != 0);
 	return 0;
 }
 
@@ -782,6 +790,7 @@ int vmci_open(const char *path, uint32_t cid, uint32_t flags, struct vmci **ret_
 	pthread_mutex_init(&vmci->lock, NULL);
 	lib_cond_init(&vmci->changed);
 	atomic_init(&vmci->is_forked, false);
+	atomic_init(&vmci->has_window, false);
 	vmci->cid = cid;
 	members_add(vmci);
 	r = right_new(&vmci->rights);

@@ -174,6 +174,7 @@
  * (LIMIT_BRK_REGION).
  */
 #define LIMIT_WINDOW_MIN 4096u
+#define LIMIT_WINDOW_PAGE 4096u		/* where regions begin in it: what a guest can map */
 #define LIMIT_WINDOW_MAX (1u << 30)
 
 /* the fabric, in vmci-device */
@@ -195,6 +196,15 @@
 
 /* Requests of a guest to register names whose answers are awaited: as many as it may have names. */
 #define LIMIT_NAMES_ASKED 64u
+
+/*
+ * Ports of a guest that have shared memory: as many as a context may have regions. A port whose program has died counts
+ * until somebody clears up (vmci-device/share.c).
+ */
+#define LIMIT_SHARES LIMIT_BRK_REGIONS
+
+/* Answers of the service for shared memory that the guest's queue has no room for; beyond that it is asked again. */
+#define LIMIT_SHARE_REPLIES 64u
 
 /* Doorbells of others that a guest rings: each is a descriptor; the one that was rung longest ago makes room. */
 #define LIMIT_BELLS_OUT 256u

@@ -52,6 +52,7 @@
 #include "proto/event.h"
 #include "proto/limits.h"
 #include "rendezvous.h"
+#include "share.h"
 
 /**
  * struct watch - a context that the guest has dealt with
@@ -67,7 +68,7 @@ struct watch {
  * @client:  NULL when not MEMBER
  * @stalled: vmcid has not replied in time
  * @must_show: vmcid does not know of the window
- * @has_window: some vmcid did
+ * @window_token: from some vmcid that did, if @has_window
  * @roomy:   the guest has made room since mail did not fit
  * @stopped: GONE, and not to come back
  * @places:  of the guest's memory; NULL: it is not to be lent
@@ -93,6 +94,8 @@ struct fabric {
 	uint8_t token[FAB_TOKEN_SIZE];
 	bool has_token;
 	bool has_window;
+	uint8_t window_token[FAB_TOKEN_SIZE];
+	struct shares *shares;
 	bool stalled;
 	bool roomy;
 	bool stopped;
@@ -439,6 +442,7 @@ static int join(struct fabric *f, int fd)
 	/* A new vmcid knows nothing of these. */
 	bridges_hold_all(f->bridges);
 	f->must_show = f->window != NULL;
+	shares_tell_all(f->shares);
 	names_tell_all(&f->names);
 	for (unsigned i = 0; i < f->n_watches; i++)
 		f->watches[i].is_told = false;
@@ -469,6 +473,21 @@ static int on_rendezvous(sd_event_source *source, int listener, uint32_t events,
 
 /* --- The device's ports ------------------------------------------------------------------------------------- */
 
+static void show_window(struct fabric *f, unsigned *budget);
+
+/* The service for shared memory is here. It gives nothing new before vmcid knows what we have already. */
+static int32_t ask_shares(struct fabric *f, uint32_t from, const uint8_t *payload, size_t size)
+{
+	unsigned budget = LIMIT_FABRIC_TURN;
+	int32_t code;
+
+	show_window(f, &budget);
+	if (!f->must_show)
+		shares_run(f->shares, &budget);
+	code = shares_ask(f->shares, !f->must_show && shares_is_told(f->shares), from, payload, size);
+	return code < 0 ? code : (int32_t)(VMCI_DG_HEADER_SIZE + size);
+}
+
 int32_t fabric_datagram(struct fabric *f, const uint8_t *dg, size_t size)
 {
 	struct fab_msg request = { .type = FAB_DG_SEND, .data = dg, .len = size }, reply;
@@ -478,6 +497,8 @@ int32_t fabric_datagram(struct fabric *f, const uint8_t *dg, size_t size)
 	/* Streams between guests do not pass as datagrams. */
 	if (h.dst.resource == VMCI_RID_STREAM && h.dst.context >= VMCI_CID_FIRST_VM)
 		return VMCI_ERROR_DST_UNREACHABLE;
+	if (h.dst.context == VMCI_CID_WELL_KNOWN && h.dst.resource == VMCI_RID_SHM)
+		return ask_shares(f, h.src.resource, dg + VMCI_DG_HEADER_SIZE, size - VMCI_DG_HEADER_SIZE);
 	bridges_cross(f->bridges, h.dst.context);
 	r = ask(f, &request, &reply);
 	if (r)
@@ -504,6 +525,7 @@ void fabric_bell_gone(struct fabric *f, struct vmci_handle handle)
 void fabric_driver_gone(struct fabric *f)
 {
 	bridges_driver_gone(f->bridges);
+	shares_driver_gone(f->shares);
 	mail_drain(&f->datagrams);
 	mail_drain(&f->events);
 	f->roomy = true;
@@ -674,6 +696,13 @@ static void port_detach(void *ctx, struct vmci_handle handle)
 		dev_qp_detach(f->dev, handle);
 }
 
+static void port_region_gone(void *ctx, struct vmci_handle handle)
+{
+	struct fabric *f = ctx;
+
+	names_forget(&f->names, handle);
+}
+
 static void port_met(void *ctx, uint32_t context)
 {
 	watch_context(ctx, context);
@@ -685,6 +714,13 @@ void fabric_set_dev(struct fabric *f, struct dev *dev)
 {
 	f->dev = dev;
 	f->roomy = true;
+}
+
+static bool has_token(const struct fab_msg *msg)
+{
+	static const uint8_t none[FAB_TOKEN_SIZE];
+
+	return memcmp(msg->token, none, sizeof(none)) != 0;
 }
 
 static void tell_holds(struct fabric *f, unsigned *budget)
@@ -708,25 +744,26 @@ static void tell_holds(struct fabric *f, unsigned *budget)
 	}
 }
 
-/* The window is a region of the guest's context: programs find it there. */
+/* What is in the window is told afterwards. */
 static void show_window(struct fabric *f, unsigned *budget)
 {
-	struct fab_msg request = {
-		.type = FAB_SHM_CREATE,
-		.flags = f->has_window ? FAB_F_RESUME : 0,
-		.handle.resource = VMCI_RID_WINDOW,
-		.n_fds = 1,
-	}, reply;
+	struct fab_msg request = { .type = FAB_WINDOW, .flags = f->has_window ? FAB_F_RESUME : 0, .n_fds = 1 }, reply;
 
 	if (!f->must_show || !f->client || f->stalled)
 		return;
 	--*budget;
 	request.size0 = f->window->size;
 	request.fd[0] = f->window->fd;
+	if (f->has_window)
+		memcpy(request.token, f->window_token, sizeof(request.token));
 	if (ask(f, &request, &reply))
 		return;
 	f->must_show = false;
-	f->has_window = reply.status >= 0;
+	/* A token that was good once may be so again: it is kept as long as there is no other. */
+	if (reply.status >= 0 && has_token(&reply)) {
+		f->has_window = true;
+		memcpy(f->window_token, reply.token, sizeof(f->window_token));
+	}
 	if (reply.status < 0)
 		log_warn("cid %u: vmcid does not take the window: %d", f->cid, reply.status);
 }
@@ -752,6 +789,19 @@ static void tell_names(struct fabric *f, unsigned *budget)
 	}
 }
 
+/* What the guest's queue has no room for waits for the next turn. */
+static void deliver_shares(struct fabric *f)
+{
+	const uint8_t *dg;
+	size_t size;
+
+	while ((dg = shares_next_reply(f->shares, &size))) {
+		if (f->dev && dev_deliver(f->dev, dg, size) == VMCI_ERROR_NO_RESOURCES)
+			return;
+		shares_drop_reply(f->shares);
+	}
+}
+
 bool fabric_run(struct fabric *f)
 {
 	unsigned budget = LIMIT_FABRIC_TURN;
@@ -766,6 +816,9 @@ bool fabric_run(struct fabric *f)
 	if (f->outlet)
 		outlet_run(f->outlet);
 	show_window(f, &budget);
+	if (f->client && !f->stalled && !f->must_show)
+		shares_run(f->shares, &budget);
+	deliver_shares(f);
 	tell_holds(f, &budget);
 	tell_names(f, &budget);
 	tell_left(f, &budget);
@@ -828,6 +881,7 @@ struct fabric *fabric_free(struct fabric *f)
 		return NULL;
 	leave(f);
 	f->bridges = bridges_free(f->bridges);
+	f->shares = shares_free(f->shares);
 	sd_event_unref(f->event);
 	free(f->rendezvous);
 	free(f);
@@ -849,10 +903,13 @@ static int make_parts(struct fabric *f, const struct fabric_config *config)
 		.now = port_now,
 	};
 	const struct outlet_ports outlet_ports = { .ctx = f, .ask = port_ask, .answer = port_answer };
+	const struct shares_ports shares_ports = { .ctx = f, .ask = port_ask, .gone = port_region_gone };
 	int r = bells_new(f->event, &bells_ports, &f->bells);
 
 	if (!r && config->ends)
 		r = outlet_new(f->cid, config->ends, &outlet_ports, &f->outlet);
+	if (!r)
+		r = shares_new(f->cid, f->window, &shares_ports, &f->shares);
 	if (!r)
 		r = bridges_new(f->event, f->cid, config->spin_ns, &bridges_ports, &f->bridges);
 	if (!r)

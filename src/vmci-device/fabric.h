@@ -22,7 +22,7 @@ struct fabric;
  * @name:       of the VM, for vmcid's log
  * @fd:         connected to vmcid; taken over, also on failure. -1: it will come to @rendezvous
  * @rendezvous: where a new vmcid connects when the old one has gone, or NULL: that ends the membership
- * @window:     becomes the region VMCI_RID_WINDOW of the guest's context; NULL: there is none
+ * @window:     where shared memory of the guest lies; NULL: there is none
  * @ends:       of streams; stays the caller's, and lives longer. NULL: there are no streams
  * @spin_ns:    how long to look at a queue pair after it ran empty, before going to sleep
  */

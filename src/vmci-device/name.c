@@ -115,3 +115,10 @@ void names_told(struct names *names, int32_t code)
 	names->known[i].told = true;
 	names->n_untold--;
 }
+
+void names_forget(struct names *names, struct vmci_handle handle)
+{
+	for (unsigned i = names->n_known; i > 0; i--)
+		if (handle_is_equal(names->known[i - 1].handle, handle))
+			forget(names, i - 1);
+}

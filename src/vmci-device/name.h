@@ -61,6 +61,9 @@ void names_tell_all(struct names *names);
  */
 size_t names_next(struct names *names, uint8_t *buf);
 
+/* names_forget() - what had @handle is no more, and so vmcid has no name for it any more */
+void names_forget(struct names *names, struct vmci_handle handle);
+
 /* names_told() - what came of the last names_next(): it is forgotten unless @code is success */
 void names_told(struct names *names, int32_t code);
 

@@ -112,6 +112,14 @@ static const char *parse_path(const char *value, char *ret, size_t size)
 	return NULL;
 }
 
+static const char *parse_window_host(const char *value, struct conf *conf)
+{
+	if (strlen(value) >= sizeof(conf->window_host))
+		return "longer than a domain or a VM's name can be";
+	strcpy(conf->window_host, value);
+	return NULL;
+}
+
 static const char *parse_bool(const struct dict *dict, const char *key, bool *ret)
 {
 	return dict_get_bool(dict, key, ret) ? "neither TRUE nor FALSE" : NULL;
@@ -169,6 +177,8 @@ static const char *parse_entry(const struct dict *dict, size_t i, struct conf *c
 		return parse_users(value, conf);
 	if (!strcasecmp(key, "device.program"))
 		return parse_path(value, conf->program, sizeof(conf->program));
+	if (!strcasecmp(key, "openvmci.window.host"))
+		return parse_window_host(value, conf);
 	if (!strcasecmp(key, "discovery.trustedOnly"))
 		return parse_bool(dict, key, &conf->limits.trusted_names);
 	return parse_quota(dict, key, &conf->limits);

@@ -19,6 +19,7 @@
  * @vm_mode, @vm_group: of vm/NAME.sock
  * @trusted: users besides root and our own
  * @program: of devices; "" if not set
+ * @window_host: the domain, or VM, in whose window regions of the host's programs lie; "" if not set
  * @limits: for the broker
  */
 struct conf {
@@ -29,6 +30,7 @@ struct conf {
 	uid_t trusted[LIMIT_VMCID_TRUSTED];
 	size_t n_trusted;
 	char program[CONF_PATH_MAX];
+	char window_host[BRK_VM_NAME_MAX + 1];
 	struct brk_limits limits;
 };
 

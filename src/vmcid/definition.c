@@ -134,7 +134,7 @@ static int parse_window(struct parser *p)
 	if (r == -ENOENT)
 		return 0;
 	if (r || (size && (size < DEFINITION_WINDOW_MIN || (size & (size - 1)))))
-		return bad(p, key, "neither 0 nor a power of two from 64K to 1G");
+		return bad(p, key, "neither 0 nor a power of two from 64K to 256M");
 	p->def->window = size;
 	return 0;
 }

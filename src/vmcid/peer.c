@@ -49,6 +49,8 @@
 #include "token.h"
 #include "vm.h"
 
+static_assert(FAB_KEY_MAX == BRK_KEY_MAX, "keys of the protocol are those of the broker");
+
 /* What a handler says besides a status, and besides BRK_LATER: a reply has been sent; there will be one. */
 #define REPLIED (-20000)
 #define WAITS (-20001)
@@ -707,6 +709,8 @@ static int32_t do_hello(struct call *call)
 		vm_device_ready(peer->vm, peer);
 	else if (call->reply.handle.context != VMCI_CID_HOST)
 		ports_claim(peer->server->ports, call->reply.handle.context, peer->uid);
+	else if (*peer->server->conf->window_host)
+		call->reply.flags |= FAB_F_WINDOW;
 	return 0;
 }
 
@@ -870,6 +874,51 @@ static int32_t do_shm_hold(struct call *call)
 static int32_t do_shm_detach(struct call *call)
 {
 	return brk_shm_detach(call->client, call->msg->handle);
+}
+
+static int32_t do_shm_alloc(struct call *call)
+{
+	struct server *server = call->peer->server;
+	struct brk_window *window = NULL;
+	uint8_t data[FAB_TOKEN_SIZE + BRK_KEY_MAX];
+	struct thing *memory;
+	const char *key;
+	int32_t r;
+
+	if (call->peer->is_device)
+		window = brk_window_ref(brk_client_window(call->client));
+	else if (brk_client_cid(call->client) == VMCI_CID_HOST && !server->in_grace)
+		window = vms_host_window(server->vms);
+	r = brk_shm_alloc(call->client, window, call->msg->handle.resource, call->msg->size0, &call->reply.handle,
+			  &call->reply.size1, call->reply.token);
+	if (r >= 0) {
+		memory = brk_window_memory(window);
+		key = brk_window_owner(window);
+		brk_window_token(call->client, window, data);
+		memcpy(data + FAB_TOKEN_SIZE, key, strlen(key));
+		call->reply.data = data;
+		call->reply.len = FAB_TOKEN_SIZE + strlen(key);
+		call->reply.fd[0] = memory->fd[0];
+		call->reply.n_fds = 1;
+		reply(call->peer, call->msg, r, &call->reply);
+	}
+	brk_window_unref(server->brk, window);
+	return r < 0 ? r : REPLIED;
+}
+
+static int32_t do_window(struct call *call)
+{
+	const struct fab_msg *msg = call->msg;
+	char key[FAB_KEY_MAX + 1];
+	int32_t r;
+
+	if (msg->len)
+		memcpy(key, msg->data, msg->len);
+	key[msg->len] = '\0';
+	r = taken(call, brk_window_show(call->client, key, msg->size0, call->resume, call->thing, call->reply.token));
+	if (r >= 0 && call->peer->vm)
+		vm_keep_window(call->peer->vm, brk_client_window(call->client));
+	return r;
 }
 
 static int32_t do_name(struct call *call)
@@ -1129,6 +1178,8 @@ static const struct handler handlers[FAB_TYPE_NUM] = {
 	[FAB_STREAM_BIND] = { .run = do_stream_bind, .has_thing = true, .thing = THING_STREAM },
 	[FAB_STREAM_CONNECT] = { .run = do_stream_connect, .has_thing = true, .thing = THING_STREAM },
 	[FAB_STREAM_OPEN] = { .run = do_stream_open },
+	[FAB_SHM_ALLOC] = { .run = do_shm_alloc },
+	[FAB_WINDOW] = { .run = do_window, .has_thing = true, .thing = THING_MEMORY },
 	[FAB_DG_BIND] = { .run = do_dg_bind },
 };
 

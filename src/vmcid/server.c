@@ -66,6 +66,20 @@ static bool port_is_same(void *ctx, const void *a, const void *b)
 	return thing_is_same(a, b);
 }
 
+static void port_identify(void *ctx, const void *memory, uint8_t ret_id[BRK_ID_SIZE])
+{
+	(void)ctx;
+	thing_identify(memory, ret_id);
+}
+
+static bool port_clear(void *ctx, void *memory, uint64_t offset, uint64_t bytes)
+{
+	const struct server *server = ctx;
+
+	/* Those who leave now go on, and come back to their regions. */
+	return server->is_stopping || thing_clear(memory, offset, bytes);
+}
+
 static void port_mac(void *ctx, const uint8_t *data, size_t size, uint8_t ret_token[BRK_TOKEN_SIZE])
 {
 	const struct server *server = ctx;
@@ -330,6 +344,8 @@ static int make_broker(struct server *server)
 		.deliver = port_deliver,
 		.drop = port_drop,
 		.is_same = port_is_same,
+		.identify = port_identify,
+		.clear = port_clear,
 		.mac = port_mac,
 		.now = port_now,
 		.log = port_log,

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/closer.h"
 #include "base/fd.h"
 #include "proto/limits.h"
@@ -212,6 +213,25 @@ struct thing *thing_free(struct thing *thing)
 		free(thing);
 	}
 	return NULL;
+}
+
+void thing_identify(const struct thing *thing, uint8_t ret_id[static BRK_ID_SIZE])
+{
+	struct stat st;
+
+	assert(thing->kind == THING_MEMORY);
+	memset(ret_id, 0, BRK_ID_SIZE);
+	if (fstat(thing->fd[0], &st))
+		return;
+	put_le64(ret_id, st.st_dev);
+	put_le64(ret_id + 8, st.st_ino);
+}
+
+bool thing_clear(const struct thing *thing, uint64_t offset, uint64_t bytes)
+{
+	assert(thing->kind == THING_MEMORY);
+	return offset <= INT64_MAX && bytes <= INT64_MAX &&
+	       !fallocate(thing->fd[0], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes);
 }
 
 bool thing_is_same(const struct thing *a, const struct thing *b)

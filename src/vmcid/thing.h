@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
+#include "broker/broker.h"
 #include "sink.h"
 #include "user.h"
 
@@ -68,5 +69,11 @@ struct thing *thing_free(struct thing *thing);
 
 /* thing_is_same() - are both the same memory? */
 bool thing_is_same(const struct thing *a, const struct thing *b);
+
+/* thing_identify() - which memory it is, as long as somebody has it */
+void thing_identify(const struct thing *thing, uint8_t ret_id[static BRK_ID_SIZE]);
+
+/* thing_clear() - @bytes of the memory are zeroes, and take no pages. Return: false: not possible */
+bool thing_clear(const struct thing *thing, uint64_t offset, uint64_t bytes);
 
 #endif /* VMCID_THING_H */

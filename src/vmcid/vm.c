@@ -32,7 +32,9 @@
 #include "definition.h"
 #include "peer.h"
 #include "spawner.h"
+#include "thing.h"
 #include "token.h"
+#include "window.h"
 
 /* Where context ids come from when the definition wishes none: above what people choose, below programs' own. */
 #define AUTO_FIRST 0x1000u
@@ -67,6 +69,7 @@ enum vm_state {
  * @is_seen:    during vms_reload()
  * @run:        id of the process at the spawner; 0: none of ours
  * @wait:       the next interval of the search
+ * @window:     that its device has; NULL: none, or we have not heard of it yet
  */
 struct vm {
 	struct vms *vms;
@@ -80,6 +83,7 @@ struct vm {
 	struct peer *peer;
 	uint32_t run;
 	uint64_t wait;
+	struct brk_window *window;
 	int fd;
 	sd_event_source *listen;
 	sd_event_source *search;
@@ -160,6 +164,98 @@ static void give_cid(struct vm *vm)
 	vm->config.cid = 0;
 }
 
+/* --- Windows ------------------------------------------------------------------------------------------------- */
+
+/* @vm has a window that it does not share, or shares it with others of @domain. */
+static bool has_window(const struct vm *vm, const char *domain)
+{
+	return vm->is_defined && vm->def.window && !strcmp(vm->def.domain, domain);
+}
+
+/* A domain's window is as large as the largest that one of its VMs wants. */
+static const struct vm *largest(const struct vms *vms, const char *domain)
+{
+	const struct vm *found = NULL;
+
+	for (const struct vm *vm = vms->first; vm; vm = vm->next)
+		if (has_window(vm, domain) && (!found || vm->def.window > found->def.window))
+			found = vm;
+	return found;
+}
+
+/* Whose definition says how large @vm's window is. */
+static const struct vm *model_of(const struct vms *vms, const struct vm *vm)
+{
+	const struct vm *model = *vm->def.domain ? largest(vms, vm->def.domain) : NULL;
+
+	/* Its definition has gone meanwhile, say. */
+	return model ? model : vm;
+}
+
+/* The window that @vm is to have, as it is there or as it is made. One reference */
+static int take_window(struct vms *vms, const struct vm *vm, struct brk_window **ret_window)
+{
+	char key[BRK_KEY_MAX + 1];
+
+	brk_window_key(key, sizeof(key), vm->def.domain, vm->def.name);
+	return window_open(vms->server, key, model_of(vms, vm)->def.window, ret_window);
+}
+
+/* It has one that is not as its definition says: why? */
+static void explain_window(const struct vm *vm)
+{
+	uint64_t bytes = brk_window_bytes(vm->window);
+	const struct vm *model = model_of(vm->vms, vm);
+
+	if (bytes == vm->def.window)
+		return;
+	if (bytes == model->def.window)
+		log_err("vm %s: its window has %llu bytes, not %llu: vm %s of the same domain says so", vm->def.name,
+			(unsigned long long)bytes, (unsigned long long)vm->def.window, model->def.name);
+	else
+		log_err("vm %s: its window has %llu bytes, not %llu: somebody uses it already", vm->def.name,
+			(unsigned long long)bytes, (unsigned long long)vm->def.window);
+}
+
+struct brk_window *vms_host_window(struct vms *vms)
+{
+	const char *name = vms->server->conf->window_host;
+	const struct vm *vm = *name ? largest(vms, name) : NULL;
+	struct brk_window *window;
+	char key[BRK_KEY_MAX + 1];
+	int r;
+
+	if (!*name)
+		return NULL;
+	for (const struct vm *other = vms->first; other && !vm; other = other->next)
+		if (has_window(other, "") && !strcmp(other->def.name, name))
+			vm = other;
+	if (!vm) {
+		/* Their definitions have gone, and some may be there all the same. */
+		brk_window_key(key, sizeof(key), name, NULL);
+		window = brk_window_find(vms->server->brk, key);
+		brk_window_key(key, sizeof(key), NULL, name);
+		return brk_window_ref(window ? window : brk_window_find(vms->server->brk, key));
+	}
+	r = take_window(vms, vm, &window);
+	if (r)
+		server_note(vms->server, LOG_LEVEL_ERR, "no memory for the window of %s: %s", name, strerror(-r));
+	return r ? NULL : window;
+}
+
+static void drop_window(struct vm *vm)
+{
+	brk_window_unref(vm->vms->server->brk, vm->window);
+	vm->window = NULL;
+}
+
+void vm_keep_window(struct vm *vm, struct brk_window *window)
+{
+	brk_window_ref(window);
+	drop_window(vm);
+	vm->window = window;
+}
+
 static void apply(struct vm *vm, const struct definition *def)
 {
 	memcpy(&vm->def, def, sizeof(*def));
@@ -185,6 +281,7 @@ static void become_idle(struct vm *vm)
 {
 	vm->state = VM_IDLE;
 	vm->wait = 0;
+	drop_window(vm);
 	vm->search = sd_event_source_disable_unref(vm->search);
 	update_listen(vm);
 	/* Not now: the caller may hold on to the VM. */
@@ -326,17 +423,18 @@ static int start_device(struct vm *vm, int conn, int fabric)
 {
 	const struct vms_config *config = vm->vms->config;
 	const struct rundir *rundir = vm->vms->server->rundir;
-	char conn_arg[16], fabric_arg[16], cid[16], window[32], name[64];
+	char conn_arg[16], fabric_arg[16], cid[16], window[16], name[64];
 	char rendezvous[sizeof(((struct sockaddr_un *)NULL)->sun_path)], hybrid[sizeof(rendezvous)];
 	const char *argv[SPAWNER_ARGS_MAX + 1];
-	const int fds[] = { conn, fabric };
-	unsigned n = 0;
+	int fds[] = { conn, fabric, -1 };
+	unsigned n = 0, n_fds = 2;
+	struct thing *memory;
 	int r;
 
 	snprintf(conn_arg, sizeof(conn_arg), "%d", SPAWNER_FIRST_FD);
 	snprintf(fabric_arg, sizeof(fabric_arg), "%d", SPAWNER_FIRST_FD + 1);
 	snprintf(cid, sizeof(cid), "%u", vm->config.cid);
-	snprintf(window, sizeof(window), "%llu", (unsigned long long)vm->def.window);
+	snprintf(window, sizeof(window), "%d", SPAWNER_FIRST_FD + 2);
 	rendezvous_name(vm->config.cid, name, sizeof(name));
 	r = rundir_path(rundir, name, rendezvous, sizeof(rendezvous));
 	if (r)
@@ -345,6 +443,15 @@ static int start_device(struct vm *vm, int conn, int fabric)
 	r = vm->def.hybrid ? rundir_path(rundir, name, hybrid, sizeof(hybrid)) : 0;
 	if (r)
 		return r;
+	drop_window(vm);
+	if (vm->def.window) {
+		r = take_window(vm->vms, vm, &vm->window);
+		if (r)
+			return r;
+		explain_window(vm);
+		memory = brk_window_memory(vm->window);
+		fds[n_fds++] = memory->fd[0];
+	}
 	argv[n++] = config->program;
 	argv[n++] = "--conn-fd";
 	argv[n++] = conn_arg;
@@ -367,15 +474,15 @@ static int start_device(struct vm *vm, int conn, int fabric)
 		argv[n++] = "--classic";
 	if (vm->def.msi)
 		argv[n++] = "--msi";
-	if (vm->def.window) {
-		argv[n++] = "--window";
+	if (vm->window) {
+		argv[n++] = "--window-fd";
 		argv[n++] = window;
 	}
 	if (!config->sandbox)
 		argv[n++] = "--no-sandbox";
 	argv[n] = NULL;
 	vm->run = new_run(vm->vms);
-	r = spawner_run(vm->vms->server->spawner, vm->run, argv, fds, 2);
+	r = spawner_run(vm->vms->server->spawner, vm->run, argv, fds, n_fds);
 	if (r)
 		vm->run = 0;
 	return r;
@@ -447,6 +554,7 @@ static struct vm *vm_free(struct vm *vm)
 {
 	vm_close(vm);
 	sd_event_source_disable_unref(vm->search);
+	drop_window(vm);
 	give_cid(vm);
 	free(vm);
 	return NULL;

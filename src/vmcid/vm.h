@@ -55,6 +55,17 @@ const struct brk_vm *vm_config(const struct vm *vm);
 
 const char *vm_name(const struct vm *vm);
 
+/**
+ * vms_host_window() - where regions of the host's programs lie, as vmcid.conf says
+ *
+ * It is made if no VM has it yet. Return: a reference, for brk_window_unref(); NULL: there is none: vmcid.conf names
+ * none, or no VM with a window is defined there, or there is no memory
+ */
+struct brk_window *vms_host_window(struct vms *vms);
+
+/* vm_keep_window() - its device has this one, and keeps it even if it is away from us for a while */
+void vm_keep_window(struct vm *vm, struct brk_window *window);
+
 /* vm_device_ready(), vm_device_gone() - its connection @peer has said HELLO, has ended */
 void vm_device_ready(struct vm *vm, struct peer *peer);
 void vm_device_gone(struct vm *vm, struct peer *peer);

@@ -24,7 +24,7 @@ for name in "conn-fd", "fabric-fd", "cid":
 for name in "rendezvous", "name", "log":
     parser.add_argument("--" + name, required=True)
 parser.add_argument("--hybrid")
-parser.add_argument("--window")
+parser.add_argument("--window-fd", type=int)
 for name in "once", "classic", "msi", "no-sandbox":
     parser.add_argument("--" + name, action="store_true")
 

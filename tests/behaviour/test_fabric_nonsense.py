@@ -11,9 +11,9 @@ import pytest
 from testbed.fabric import (ADD, ANSWER, ASK, ASSIGN, BELL_CREATE, BELL_DESTROY, BELL_OPEN, CHECK, DATA_MAX, DEVICE,
                             DIRECT, DG_BIND, DG_CREATE, DG_DESTROY, DG_SEND, EVENTS, GROUP_CREATE, GROUP_DESTROY,
                             GROUP_MEMBER, HEADER_SIZE, HELLO, LIST, NAME, OFF, PRIV, QP_ATTACH, QP_CREATE, QP_DETACH, QP_HOLD,
-                            REMOVE, REMOVE_ALL, REPLY, RESTRICTED, RESUME, SHM_ATTACH, SHM_CREATE, SHM_DETACH,
-                            SHM_HOLD, SHM_QUERY, STREAM_BIND, STREAM_CONNECT, STREAM_OPEN, TRUSTED, WATCH, Ended,
-                            Endpoint, Message, datagram, discovery_request, eventfd)
+                            REMOVE, REMOVE_ALL, REPLY, RESTRICTED, RESUME, SHM_ALLOC, SHM_ATTACH, SHM_CREATE,
+                            SHM_DETACH, SHM_HOLD, SHM_QUERY, STREAM_BIND, STREAM_CONNECT, STREAM_OPEN, TRUSTED, WATCH,
+                            WINDOW, Ended, Endpoint, Message, datagram, discovery_request, eventfd)
 from testbed.process import until
 
 # What a request may have: fields, flags (besides those of which there must be one), one of, data, descriptors.
@@ -46,6 +46,8 @@ TYPES = {
     STREAM_BIND: ((C, R), 0, (), (0, 0), 1),
     STREAM_CONNECT: ((C, R, C2, R2, S0), 0, (), (0, 0), 1),
     STREAM_OPEN: ((C, R, C2, R2), 0, (), (0, 0), 0),
+    SHM_ALLOC: ((R, S0), 0, (), (0, 0), 0),
+    WINDOW: ((S0, T), RESUME, (), (0, 72), 1),
     DG_BIND: ((C, R), 0, (), (0, 0), 1),
 }
 BITS = [1 << bit for bit in range(32)]

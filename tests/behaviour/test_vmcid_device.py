@@ -84,7 +84,8 @@ def test_vmcid_is_killed(broker):
     vmm = power_on(broker)
     vmm.negotiate()
     until("the context", lambda: is_there(host), LIMIT)
-    before = devices(broker)
+    # The keeper has the device's name until it has taken its own.
+    before = until("the device alone", lambda: (found := devices(broker)) and len(found) == 1 and found, LIMIT)
     for _ in range(3):
         broker.kill()
         assert vmm.read(CONFIG, 0, 4) == IDENTITY

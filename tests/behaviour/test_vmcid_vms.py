@@ -274,11 +274,11 @@ def test_options(start):
     assert options["name"] == "web 1" and options["once"] and options["log"] == "debug"
     assert options["rendezvous"] == str(broker.runtime / "device" / "100.sock")
     assert options["hybrid"] == str(broker.runtime / "hybrid" / "web 1.sock")
-    assert (options["classic"], options["msi"], options["window"]) == (False, False, None)
+    assert (options["classic"], options["msi"], options["window_fd"]) == (False, False, None)
     # In a session of its own: what ends vmcid's does not end it.
     assert options["sid"] == options["pid"]
     options = broker.power_on("b").options()
-    assert (options["classic"], options["msi"], options["window"], options["hybrid"]) == (True, False, "1048576", None)
+    assert (options["classic"], options["msi"], options["window_fd"], options["hybrid"]) == (True, False, 5, None)
     assert broker.power_on("c").options()["msi"]
 
 

@@ -211,6 +211,22 @@ static bool is_same(void *ctx, const void *a, const void *b)
 	return a == b;
 }
 
+static void identify(void *ctx, const void *memory, uint8_t ret_id[BRK_ID_SIZE])
+{
+	(void)ctx;
+	memset(ret_id, 0, BRK_ID_SIZE);
+	put_le64(ret_id, (uintptr_t)memory);
+}
+
+static bool clear(void *ctx, void *memory, uint64_t offset, uint64_t bytes)
+{
+	(void)ctx;
+	(void)memory;
+	(void)offset;
+	(void)bytes;
+	return true;
+}
+
 static void mac(void *ctx, const uint8_t *data, size_t size, uint8_t ret_token[BRK_TOKEN_SIZE])
 {
 	static const uint64_t key[2] = { 3, 4 };
@@ -1451,7 +1467,7 @@ static void play_step(void)
 static void play_world(uint64_t seed, unsigned length)
 {
 	const struct brk_config config = { { seed, seed + 1 } };
-	const struct brk_ports ports = { NULL, deliver, drop, is_same, mac, now, on_log };
+	const struct brk_ports ports = { NULL, deliver, drop, is_same, identify, clear, mac, now, on_log };
 
 	memset(&w, 0, sizeof(w));
 	w.seed = seed;
@@ -1549,7 +1565,7 @@ static bool give_up(struct brk_client *client, enum what what, unsigned id)
 static void play_restarts(uint64_t seed)
 {
 	const struct brk_config config = { { seed, seed + 1 } };
-	const struct brk_ports ports = { NULL, deliver, drop, is_same, mac, now, on_log };
+	const struct brk_ports ports = { NULL, deliver, drop, is_same, identify, clear, mac, now, on_log };
 	struct proof proof[USERS][WHATS][IDS] = { 0 };
 	struct brk_client *client[USERS];
 	unsigned order = 0;

@@ -39,18 +39,24 @@ FILTERS = {f"vmci.filter{i}.{key}": value
            for i, protocol in enumerate(("datagram", "doorbell", "queuepair", "stream"))
            for key, value in (("action", "deny"), ("protocol", protocol), ("portLow", 7300), ("portHigh", 7399))}
 
+# Bytes of shared memory that two of them have together, and one for itself; and the host's programs with the two.
+WINDOW = 16 << 20
+CONF = 'openvmci.window.host = "inner"\n'
+
 # The fabric's machines: name, then kernel, context, keys of the definition, options of the VM.
 # Two are neighbours; the third must not see them; the fourth reaches its device over ports, and has a firewall.
 MACHINES = {
-    "bookworm": ("6.1", 101, {"vmci0.domain": "inner"}, {}),
-    "trixie": ("6.12", 102, {"vmci0.domain": "inner"}, {}),
-    "backports": ("newest", 103, {"vmci0.domain": "outer"}, {"cpus": CPUS["newest"]}),
+    "bookworm": ("6.1", 101, {"vmci0.domain": "inner", "openvmci.window": WINDOW}, {}),
+    "trixie": ("6.12", 102, {"vmci0.domain": "inner", "openvmci.window": WINDOW}, {}),
+    "backports": ("newest", 103, {"vmci0.domain": "outer", "openvmci.window": WINDOW}, {"cpus": CPUS["newest"]}),
     "classic": ("6.12", 104, {"openvmci.classic": "TRUE", "vmci.filter.enable": "TRUE", **FILTERS}, {}),
 }
 
 
 # In /lib of all of them.
 SAMPLE = BUILD / "samples/datagramApp-static"
+SHARED_MEM = BUILD / "samples/sharedMemApp-static"
+SHMX = BUILD / "tests/vm/shmx-static"
 
 
 class FabricHolder:
@@ -63,8 +69,8 @@ class FabricHolder:
         if self.bed and not self.bed.is_alive:
             self.close()
         if not self.bed:
-            self.bed = FabricBed({name: (*rest, {**options, "files": (SAMPLE,)})
-                                  for name, (*rest, options) in MACHINES.items()})
+            self.bed = FabricBed({name: (*rest, {**options, "files": (SAMPLE, SHARED_MEM, SHMX)})
+                                  for name, (*rest, options) in MACHINES.items()}, conf=CONF)
         return self.bed
 
     def close(self):

@@ -362,7 +362,7 @@ def test_the_keeper_has_nothing_of_the_fabric(bench):
 
 # --- The window -----------------------------------------------------------------------------------------------
 
-WINDOW_BAR, WINDOW_RID, MIB = 3, 4, 1 << 20
+WINDOW_BAR, MIB = 3, 1 << 20
 
 
 def region_info(client, index):
@@ -393,7 +393,7 @@ def test_no_window_by_default(bench):
 
 
 @pytest.mark.parametrize("is_ours", [False, True])
-def test_window_is_a_region_of_the_guest(directory, pair, is_ours):
+def test_window_is_shown_to_vmcid(directory, pair, is_ours):
     vmm, conn = pair(socket.SOCK_STREAM)
     ours, theirs = pair(socket.SOCK_SEQPACKET)
     fds, options = [conn.fileno(), theirs.fileno()], ["--window", MIB]
@@ -406,8 +406,8 @@ def test_window_is_a_region_of_the_guest(directory, pair, is_ours):
     conn.close()
     device.rendezvous = directory / "rendezvous.sock"
     vmcid = Vmcid(ours)
-    request = vmcid.replies(fabric.SHM_CREATE, 0, handle=(CID, WINDOW_RID), token=TOKEN)
-    assert (request.handle, request.size0, request.size1, request.flags) == ((0, WINDOW_RID), MIB, 0, 0)
+    request = vmcid.replies(fabric.WINDOW, 0, token=TOKEN)
+    assert (request.size0, request.flags, request.token) == (MIB, 0, fabric.NO_TOKEN)
     memory = mmap.mmap(request.fds[0], MIB)
     guest = Guest(Connected(vmm))
     is_window(guest.client, MIB, memory)
@@ -422,8 +422,8 @@ def test_window_is_a_region_of_the_guest(directory, pair, is_ours):
     vmcid.close()
     until("the end to be noticed", lambda: "vmcid has gone" in device.text())
     vmcid = Vmcid(rendezvous(device))
-    again = vmcid.replies(fabric.SHM_CREATE, -19)
-    assert (again.handle, again.flags) == ((0, WINDOW_RID), RESUME)
+    again = vmcid.replies(fabric.WINDOW, -19)
+    assert (again.size0, again.flags, again.token) == (MIB, RESUME, TOKEN)
     assert fabric.is_same_file(request.fds[0], again.fds[0])
     guest.start((2, 2000), (CID, 5000), b"out")
     vmcid.replies(DG_SEND, 27)

@@ -25,12 +25,13 @@ NO_TOKEN = bytes(16)
 
 (HELLO, DG_CREATE, DG_DESTROY, DG_SEND, EVENTS, WATCH, BELL_CREATE, BELL_DESTROY, BELL_OPEN, QP_CREATE, QP_ATTACH,
  QP_HOLD, QP_DETACH, SHM_CREATE, SHM_QUERY, SHM_ATTACH, SHM_HOLD, SHM_DETACH, NAME, PRIV, GROUP_CREATE,
- GROUP_DESTROY, GROUP_MEMBER, LIST, STREAM_BIND, STREAM_CONNECT, STREAM_OPEN, DG_BIND) = range(1, 29)
+ GROUP_DESTROY, GROUP_MEMBER, LIST, STREAM_BIND, STREAM_CONNECT, STREAM_OPEN,
+ SHM_ALLOC, WINDOW, DG_BIND) = range(1, 31)
 REQUEST, REPLY, ASK, ANSWER = range(4)
 
 RESUME, DEVICE, RESTRICTED, TRUSTED, OFF = 1, 2, 4, 8, 0x10
 ADD, REMOVE, REMOVE_ALL, CHECK, ASSIGN = 0x20, 0x40, 0x80, 0x100, 0x200
-DIRECT, PENDING = 0x400, 0x800
+DIRECT, PENDING, HAS_WINDOW = 0x400, 0x800, 0x1000
 
 # Results
 ATTACHED, CREATED, LAST_DETACH, GRANTED = 5, 4, 3, 2
@@ -532,6 +533,53 @@ class Name(Object):
         return code
 
 
+class Placed(Object):
+    """A region in a window: made, or, with a handle, attached to. A device gives its window's memory."""
+
+    def __init__(self, client, size=PAGE, rid=INVALID, handle=None):
+        self.is_owner = handle is None
+        self.size, self.key = size, b""
+        if self.is_owner:
+            reply = client.ok(SHM_ALLOC, handle=(0, rid), size0=size)
+            self.handle, self.offset = reply.handle, reply.size1
+            self.window_token, self.key = reply.data[:16], reply.data[16:]
+        else:
+            reply = client.ok(SHM_ATTACH, handle=handle)
+            self.handle, self.size, self.offset = handle, reply.size0, reply.size1
+        self.token = reply.token
+        self.memory, = reply.fds
+        self.window_size = os.fstat(self.memory).st_size
+        self.map = mmap.mmap(self.memory, 0)
+        super().__init__(client)
+
+    def read(self, size):
+        return self.map[self.offset:self.offset + size]
+
+    def write(self, data):
+        self.map[self.offset:self.offset + len(data)] = data
+
+    def resume(self):
+        if self.is_owner and not isinstance(self.client, Device):
+            self.client.call(WINDOW, flags=RESUME, size0=self.window_size, token=self.window_token, data=self.key,
+                             fds=[self.memory])
+        if self.is_owner:
+            return self.client.call(SHM_CREATE, flags=RESUME, handle=(0, self.handle[1]), size0=self.size,
+                                    size1=self.offset, token=self.token, fds=[self.memory]).status
+        return self.client.call(SHM_HOLD, handle=self.handle, size0=self.size, size1=self.offset,
+                                token=self.token, fds=[self.memory]).status
+
+    def detach(self):
+        status = self.client.call(SHM_DETACH, handle=self.handle).status
+        self.forget()
+        return status
+
+    def close(self):
+        if self.map:
+            self.map.close()
+            os.close(self.memory)
+        self.map = None
+
+
 class Group(Object):
     def __init__(self, client):
         reply = client.ok(GROUP_CREATE)
@@ -777,7 +825,7 @@ class Device(Client):
 import os, socket, sys
 sock = socket.socket(socket.AF_UNIX)
 sock.connect({path!r})
-socket.send_fds(sock, ["\\0".join(sys.argv).encode()], [3, 4])
+socket.send_fds(sock, ["\\0".join(sys.argv).encode()], [3, 4] + [5] * ("--window-fd" in sys.argv))
 os.close(3)
 os.close(4)
 sock.recv(1)
@@ -790,7 +838,8 @@ sock.recv(1)
         self.vmm.settimeout(LIMIT)
         self.process, _ = broker.stub.accept()
         self.process.settimeout(LIMIT)
-        text, (conn, fabric), _, _ = socket.recv_fds(self.process, 4096, 2)
+        text, (conn, fabric, *self.window), _, _ = socket.recv_fds(self.process, 4096, 3)
+        self.window_token = None
         os.close(conn)
         argv = text.decode().split("\0")
         self.argv = dict(zip(argv[1::2], argv[2::2]))
@@ -826,6 +875,15 @@ sock.recv(1)
         self.cid, self.token, self.granted = reply.handle[0], reply.token, reply.flags
         return reply
 
+    def show(self, memory=None, token=None):
+        """WINDOW, with what vmcid has given, or something else; the reply."""
+        memory = self.window[0] if memory is None else memory
+        flags, token = (0, NO_TOKEN) if token is None else (RESUME, token)
+        reply = self.call(WINDOW, flags=flags, size0=os.fstat(memory).st_size, token=token, fds=[memory])
+        if reply.status >= 0:
+            self.window_token = reply.token
+        return reply
+
     def listen(self):
         """At the rendezvous socket, for a vmcid to come."""
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -838,6 +896,8 @@ sock.recv(1)
         self.sock, _ = self.listener.accept()
         self.sock.settimeout(LIMIT)
         self.greet(RESUME, self.token)
+        if self.window_token is not None:
+            assert self.show(token=self.window_token).status >= 0
         statuses = [(each, each.resume()) for each in self.objects]
         return [(each, status) for each, status in statuses if status < 0]
 
@@ -859,7 +919,9 @@ sock.recv(1)
         for each in self.process, self.vmm, self.listener, *self.sinks:
             if each:
                 each.close()
-        self.sinks = []
+        for memory in self.window:
+            os.close(memory)
+        self.sinks, self.window = [], []
 
 
 class Broker:
@@ -870,7 +932,7 @@ class Broker:
         self.runtime = directory / "run"
         self.path = self.runtime / "control.sock"
         self.config, self.vms = directory / "vmcid.conf", directory / "vms"
-        self.config.write_text('socket.mode = "0666"\n')       # any user
+        self.configure()
         self.vms.mkdir(exist_ok=True)
         program = directory / "device"
         program.write_text(Device.PROGRAM.format(path=str(directory / "stub.sock")))
@@ -913,6 +975,10 @@ class Broker:
         client = Client(self.path, cid, **options)
         self.clients.append(client)
         return client
+
+    def configure(self, *lines):
+        """For the next start."""
+        self.config.write_text("\n".join(['socket.mode = "0666"', *lines]) + "\n")       # any user
 
     def define(self, name, cid, *lines):
         """Writes the definition of a VM, which vmcid notices."""

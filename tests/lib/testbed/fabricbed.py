@@ -138,10 +138,13 @@ class Machine:
 
 
 class FabricBed:
-    """vmcid, and machines: name -> (kernel, cid, keys of the definition, options of the VM)."""
+    """vmcid, and machines: name -> (kernel, cid, keys of the definition, options of the VM); conf: text of vmcid.conf."""
 
-    def __init__(self, machines, *options):
+    def __init__(self, machines, *options, conf=None):
         self.work = Workdir()
+        if conf is not None:
+            (self.work.path / "vmcid.conf").write_text(conf)
+            options += "--config", self.work.path / "vmcid.conf"
         self.options = options
         self.broker, self.machines, self.hosts = None, {}, []
         self.graces = 0     # that must have ended, says the log

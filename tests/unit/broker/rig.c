@@ -39,6 +39,29 @@ static bool is_same(void *ctx, const void *a, const void *b)
 	return ((const struct thing *)a)->memory == ((const struct thing *)b)->memory;
 }
 
+static void identify(void *ctx, const void *memory, uint8_t ret_id[BRK_ID_SIZE])
+{
+	(void)ctx;
+	memset(ret_id, 0, BRK_ID_SIZE);
+	put_le32(ret_id, ((const struct thing *)memory)->memory);
+}
+
+static bool clear(void *ctx, void *memory, uint64_t offset, uint64_t bytes)
+{
+	const struct rig *rig = ctx;
+	struct thing *thing = memory;
+
+	assert_int_equal(thing->dropped, 0);
+	/* Those who leave now go on, and come back. */
+	if (rig->is_stopping)
+		return true;
+	assert_int_equal(offset % LIMIT_WINDOW_PAGE, 0);
+	assert_int_equal(bytes % LIMIT_WINDOW_PAGE, 0);
+	for (uint64_t i = 0; thing->page && i < bytes / LIMIT_WINDOW_PAGE; i++)
+		thing->page[offset / LIMIT_WINDOW_PAGE + i] = 0;
+	return !thing->uncleared;
+}
+
 static void mac(void *ctx, const uint8_t *data, size_t size, uint8_t ret_token[BRK_TOKEN_SIZE])
 {
 	const struct rig *rig = ctx;
@@ -66,7 +89,7 @@ static void on_log(void *ctx, enum log_level level, const char *line)
 static void start(struct rig *rig, uint64_t seed)
 {
 	const struct brk_config config = { { seed, 17 } };
-	const struct brk_ports ports = { rig, deliver, drop, is_same, mac, now, on_log };
+	const struct brk_ports ports = { rig, deliver, drop, is_same, identify, clear, mac, now, on_log };
 
 	assert_int_equal(brk_new(&config, &ports, &rig->brk), 0);
 }
@@ -84,10 +107,12 @@ int rig_setup(void **state)
 
 static void stop(struct rig *rig)
 {
+	rig->is_stopping = true;
 	for (unsigned i = 0; i < rig->n_clients; i++)
 		brk_client_free(rig->clients[i]);
 	rig->n_clients = 0;
 	rig->brk = brk_free(rig->brk);
+	rig->is_stopping = false;
 }
 
 int rig_teardown(void **state)
@@ -128,6 +153,14 @@ struct thing *rig_memory(struct rig *rig, unsigned memory)
 	thing->memory = memory;
 	thing->next = rig->things;
 	rig->things = thing;
+	return thing;
+}
+
+struct thing *rig_window(struct rig *rig, unsigned memory, unsigned *page)
+{
+	struct thing *thing = rig_memory(rig, memory);
+
+	thing->page = page;
 	return thing;
 }
 

@@ -23,6 +23,8 @@
 /**
  * struct thing - a sink, a bell, a pair's or a region's descriptors
  * @memory: which memory it is: is_same() compares this
+ * @page:   of a window's memory: who has written there, see rig_window(); clear() makes it 0
+ * @uncleared: clear() fails
  * @refuse: what deliver() is to return instead
  * @got:    the first datagrams that came, of @n; events included
  */
@@ -30,6 +32,8 @@ struct thing {
 	struct thing *next;
 	unsigned dropped;
 	unsigned memory;
+	unsigned *page;
+	bool uncleared;
 	int32_t refuse;
 	unsigned n;
 	unsigned n_events;
@@ -42,6 +46,7 @@ struct rig {
 	uint64_t key;
 	uint64_t now;	/* the clock, which stands still */
 	struct thing *things;
+	bool is_stopping;
 	struct brk_client *clients[64];
 	unsigned n_clients;
 	unsigned lines;
@@ -60,6 +65,9 @@ void rig_restart(struct rig *rig);
 struct thing *rig_thing(struct rig *rig);
 struct thing *rig_memory(struct rig *rig, unsigned memory);
 void thing_unused(struct thing *thing);
+
+/* rig_window() - one more descriptor of the same memory as @page, which a test has for a window */
+struct thing *rig_window(struct rig *rig, unsigned memory, unsigned *page);
 
 /* rig_connect() - a client before its hello; uid 0 is trusted */
 struct brk_client *rig_connect(struct rig *rig, uint32_t uid);

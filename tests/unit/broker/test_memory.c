@@ -74,6 +74,34 @@ static struct brk_client *join(struct rig *rig, uint32_t uid, uint32_t cid)
 	return is_in ? client : NULL;
 }
 
+/* A window, a region in it, and one that comes back to a window that nobody knows any more. */
+static void use_window(struct rig *rig, struct brk_client *vm, struct brk_client *a)
+{
+	uint8_t token[BRK_TOKEN_SIZE], shown[BRK_TOKEN_SIZE];
+	struct brk_window *window = NULL;
+	struct vmci_handle h, again;
+	struct thing *thing = rig_window(rig, 7, NULL);
+	uint64_t offset;
+	bool is_made = false;
+
+	if (CALL(brk_window_new(rig->brk, "vm/", 65536, thing, &window), thing)) {
+		thing = rig_window(rig, 7, NULL);
+		CALL(brk_window_show(vm, "", 65536, NULL, thing, NULL), thing);
+		CALL(brk_shm_alloc(vm, NULL, ANY, 1, &h, &offset, NULL), NULL);
+		is_made = CALL(brk_shm_alloc(a, window, ANY, 1, &h, &offset, token), NULL);
+		brk_window_token(a, window, shown);
+		brk_window_unref(rig->brk, window);
+	}
+	if (!is_made)
+		return;
+	brk_shm_detach(a, h);
+	rig_leave(rig, vm);
+	thing = rig_window(rig, 7, NULL);
+	CALL(brk_window_show(a, "vm/", 65536, shown, thing, NULL), thing);
+	thing = rig_window(rig, 7, NULL);
+	CALL(brk_shm_create(a, h.resource, 1, offset, token, thing, &again, NULL), thing);
+}
+
 static void use_memory(struct rig *rig, struct brk_client *vm, struct brk_client *a, struct brk_client *b)
 {
 	struct vmci_handle dg = { 2, 3000 }, shm = { 2, 3001 }, group = { 2, 5 }, pair = { 2, 3002 }, got;
@@ -114,6 +142,7 @@ static void use_memory(struct rig *rig, struct brk_client *vm, struct brk_client
 		thing = rig_thing(rig);
 		CALL(brk_bell_create(b, ANY, NULL, thing, &got, NULL), thing);
 	}
+	use_window(rig, vm, a);
 }
 
 static void test_each_allocation_fails_once(void **state)

@@ -38,6 +38,7 @@ static const struct row rows[] = {
 	{ FAB_HELLO, FAB_REQUEST, "c0t", { 0, 1, 4, 5, END }, "0", 0, 64, 0 },
 	{ FAB_HELLO, FAB_REQUEST, "c0t", { 2, 3, 6, 7, END }, "0", 0, 64, 2 },
 	{ FAB_HELLO, FAB_REPLY, "c0t", { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, END }, "0", 0, 0, 0 },
+	{ FAB_HELLO, FAB_REPLY, "c0t", { 0x1000, 0x1001, 0x1004, 0x1008, 0x100f, END }, "0", 0, 0, 0 },
 	{ FAB_DG_CREATE, FAB_REQUEST, "rt", RESUME, "0", 0, 0, 1 },
 	{ FAB_DG_CREATE, FAB_REPLY, "crt", NONE, "0", 0, 0, 0 },
 	{ FAB_DG_DESTROY, FAB_REQUEST, "cr", NONE, "0", 0, 0, 0 },
@@ -97,6 +98,10 @@ static const struct row rows[] = {
 	{ FAB_STREAM_CONNECT, FAB_ANSWER, "", NONE, "0", 0, 0, 0 },
 	{ FAB_STREAM_OPEN, FAB_REQUEST, "crCR", NONE, "0", 0, 0, 0 },
 	{ FAB_STREAM_OPEN, FAB_REPLY, "", { 0, 0x800, END }, "0", 0, 0, 1 },
+	{ FAB_SHM_ALLOC, FAB_REQUEST, "r0", NONE, "0", 0, 0, 0 },
+	{ FAB_SHM_ALLOC, FAB_REPLY, "cr1t", NONE, "0", 16, 88, 1 },
+	{ FAB_WINDOW, FAB_REQUEST, "0t", RESUME, "0", 0, 72, 1 },
+	{ FAB_WINDOW, FAB_REPLY, "t", NONE, "0", 0, 0, 0 },
 	{ FAB_DG_BIND, FAB_REQUEST, "cr", NONE, "0", 0, 0, 1 },
 	{ FAB_DG_BIND, FAB_REPLY, "cr", NONE, "0", 0, 0, 0 },
 };

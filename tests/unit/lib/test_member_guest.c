@@ -26,6 +26,7 @@ struct guest {
 	int other;
 	enum discovery_action asked;
 	char name[16];
+	bool is_detached;
 };
 
 const struct guest_ports guest_vsock;
@@ -97,6 +98,45 @@ int guest_name(struct guest *which, enum discovery_action action, const char *na
 	return 0;
 }
 
+static int get_shm(struct vmci_handle handle, uint64_t size, struct guest_shm *shm)
+{
+	shm->fd = dup(STDIN_FILENO);
+	shm->handle = handle;
+	shm->size = size;
+	shm->map = &guest;
+	return 0;
+}
+
+int guest_shm_create(struct guest *which, uint32_t rid, uint64_t size, struct guest_shm *shm)
+{
+	assert_ptr_equal(which, &guest);
+	assert_int_equal(rid, VMCI_INVALID_ID);
+	return get_shm(handle_make(42, 2222), size, shm);
+}
+
+int guest_shm_attach(struct guest *which, struct vmci_handle handle, struct guest_shm *shm)
+{
+	assert_ptr_equal(which, &guest);
+	if (handle.context != 2)
+		return lib_fail(VMCI_ERROR_NOT_FOUND, "only the host's");
+	return get_shm(handle, 77, shm);
+}
+
+int guest_shm_query(struct guest *which, struct vmci_handle handle, uint64_t *ret_size)
+{
+	assert_ptr_equal(which, &guest);
+	*ret_size = handle.resource;
+	return 0;
+}
+
+int guest_shm_detach(struct guest *which, struct guest_shm *shm, bool is_forked)
+{
+	which->is_detached = true;
+	assert_false(is_forked);
+	close(shm->fd);
+	return VMCI_SUCCESS_LAST_DETACH;
+}
+
 /* --- Tests -------------------------------------------------------------------------------------------------- */
 
 static char folder[] = "/tmp/vmci-test-XXXXXX";
@@ -141,6 +181,7 @@ static void member(void **state)
 	struct vmci_shm *shm;
 	pthread_t thread;
 	struct vmci *vmci;
+	uint64_t size;
 	char buf[8];
 	void *result;
 
@@ -168,9 +209,22 @@ static void member(void **state)
 	assert_int_equal(guest.asked, DISCOVERY_UNREGISTER);
 	assert_int_equal(vmci_name_register(vmci, "", handle), VMCI_ERROR_INVALID_ARGS);
 
+	assert_int_equal(vmci_shm_create(vmci, VMCI_INVALID_ID, 0, &shm), VMCI_ERROR_INVALID_SIZE);
+	assert_int_equal(vmci_shm_create(vmci, VMCI_INVALID_ID, 5, &shm), 0);
+	assert_int_equal(vmci_shm_handle(shm).resource, 2222);
+	assert_int_equal(vmci_shm_size(shm), 5);
+	assert_ptr_equal(vmci_shm_address(shm), &guest);
+	assert_int_equal(vmci_shm_detach(shm), VMCI_SUCCESS_LAST_DETACH);
+	assert_true(guest.is_detached);
+	assert_int_equal(vmci_shm_query(vmci, elsewhere, &size), 0);
+	assert_int_equal(size, 3);
+	assert_int_equal(vmci_shm_attach(vmci, handle, &shm), VMCI_ERROR_NOT_FOUND);
+	assert_int_equal(vmci_shm_attach(vmci, elsewhere, &shm), 0);
+	assert_int_equal(vmci_shm_size(shm), 77);
+	vmci_shm_detach(shm);
+
 	assert_int_equal(vmci_doorbell_open(vmci, VMCI_INVALID_ID, &doorbell), VMCI_ERROR_UNAVAILABLE);
 	assert_int_equal(vmci_events_open(vmci, &events), VMCI_ERROR_UNAVAILABLE);
-	assert_int_equal(vmci_shm_create(vmci, VMCI_INVALID_ID, 1, &shm), VMCI_ERROR_UNAVAILABLE);
 	assert_int_equal(vmci_qpair_create(vmci, VMCI_INVALID_ID, 2, 1, 1, 0, &qpair), VMCI_ERROR_UNAVAILABLE);
 	assert_int_equal(vmci_grant(vmci, handle, handle, 1, 0), VMCI_ERROR_UNAVAILABLE);
 	assert_int_equal(vmci_group_create(vmci, &handle), VMCI_ERROR_UNAVAILABLE);

@@ -48,6 +48,7 @@ static void test_default(void **state)
 	assert_int_equal(conf.vm_group, (gid_t)-1);
 	assert_int_equal(conf.n_trusted, 0);
 	assert_string_equal(conf.program, "");
+	assert_string_equal(conf.window_host, "");
 	assert_false(conf.limits.trusted_names);
 	assert_int_equal(conf.limits.names, LIMIT_BRK_NAMES);
 }
@@ -57,7 +58,7 @@ static void test_all(void **state)
 	struct conf conf = good("socket.mode = \"0666\"\nsocket.group = \"root\"\nvm.mode = \"600\"\n"
 				"VM.Group = \"77\"\n"
 				"trusted.users = \"root, 1000\t1001,,root\"\ndevice.program = \"/opt/vmci-device\"\n"
-				"discovery.trustedOnly = \"TRUE\"\n");
+				"discovery.trustedOnly = \"TRUE\"\nopenvmci.window.host = \"inner\"\n");
 
 	(void)state;
 	assert_int_equal(conf.socket_mode, 0666);
@@ -70,6 +71,7 @@ static void test_all(void **state)
 	assert_int_equal(conf.trusted[2], 1001);
 	assert_int_equal(conf.trusted[3], 0);
 	assert_string_equal(conf.program, "/opt/vmci-device");
+	assert_string_equal(conf.window_host, "inner");
 	assert_true(conf.limits.trusted_names);
 	assert_int_equal(good("trusted.users = \"\"").n_trusted, 0);
 }
@@ -116,6 +118,8 @@ static void test_bad(void **state)
 	bad("trusted.users = \"4294967296\"", "no such user");
 	bad("device.program = \"vmci-device\"", "not an absolute path");
 	bad("discovery.trustedOnly = \"sometimes\"", "neither TRUE nor FALSE");
+	bad("openvmci.window.host = \"0123456789012345678901234567890123456789012345678901234567890123x\"",
+	    "longer than");
 	/* What is not known might have been meant to protect something. */
 	bad("trusted.user = \"root\"", "line 1: trusted.user: not known here");
 	bad("socket.mode 0600", "line 1: = is missing");

@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -233,6 +234,7 @@ static void test_same(void **state)
 {
 	int a[THING_FDS_MAX] = { memory(PAGE, F_SEAL_SHRINK) }, b[THING_FDS_MAX] = { dup(a[0]) };
 	int c[THING_FDS_MAX] = { memory(PAGE, F_SEAL_SHRINK) };
+	uint8_t id[3][BRK_ID_SIZE];
 	struct thing *x, *y, *z;
 
 	(void)state;
@@ -241,9 +243,41 @@ static void test_same(void **state)
 	assert_int_equal(make(THING_MEMORY, c, PAGE, &z), 0);
 	assert_true(thing_is_same(x, y));
 	assert_false(thing_is_same(x, z));
+	thing_identify(x, id[0]);
+	thing_identify(y, id[1]);
+	thing_identify(z, id[2]);
+	assert_memory_equal(id[0], id[1], BRK_ID_SIZE);
+	assert_memory_not_equal(id[0], id[2], BRK_ID_SIZE);
 	thing_free(x);
 	thing_free(y);
 	thing_free(z);
+}
+
+/* Zeroes, and pages that are given back; nothing around them. */
+static void test_clear(void **state)
+{
+	int fds[THING_FDS_MAX] = { memory(4 * PAGE, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) };
+	uint8_t bytes[4 * PAGE];
+	struct thing *thing;
+	struct stat st;
+
+	(void)state;
+	memset(bytes, 0x55, sizeof(bytes));
+	assert_int_equal(pwrite(fds[0], bytes, sizeof(bytes), 0), sizeof(bytes));
+	assert_int_equal(make(THING_MEMORY, fds, 4 * PAGE, &thing), 0);
+	assert_true(thing_clear(thing, PAGE, 2 * PAGE));
+	assert_int_equal(pread(thing->fd[0], bytes, sizeof(bytes), 0), sizeof(bytes));
+	for (unsigned i = 0; i < sizeof(bytes); i++)
+		assert_int_equal(bytes[i], i >= PAGE && i < 3 * PAGE ? 0 : 0x55);
+	assert_int_equal(fstat(thing->fd[0], &st), 0);
+	assert_int_equal(st.st_size, 4 * PAGE);
+	assert_int_equal(pwrite(thing->fd[0], bytes, sizeof(bytes), 0), sizeof(bytes));
+	assert_true(thing_clear(thing, 0, 4 * PAGE));
+	assert_int_equal(fstat(thing->fd[0], &st), 0);
+	assert_int_equal(st.st_blocks, 0);
+	assert_false(thing_clear(thing, UINT64_MAX - PAGE + 1, PAGE));
+	assert_false(thing_clear(thing, 0, UINT64_MAX));
+	thing_free(thing);
 }
 
 /* One user's bound, and everybody's. */
@@ -290,6 +324,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_same, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_clear, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),
 	};
 
