@@ -148,10 +148,10 @@ def qpair(label, size, **factors):
                section="host")
 
 
-VMS = ("from one guest to another, both with one vCPU, by the clock of the one that counts; tcp: over virtio-net, a "
-       "stream netdev of QEMU in each and a UNIX socket between them")
-UNDER_SHIM = ("two processes, each on a CPU of its own: a program with AF_VSOCK sockets, under vmci-run; the same with "
-              "AF_UNIX, with TCP over loopback; ratio is to unix, of measurements side by side")
+VMS = ("from one guest to another, both with one vCPU, by the clock of the one that counts; tcp: over "
+       "virtio-net, a stream netdev of QEMU in each and a UNIX socket between them")
+UNDER_SHIM = ("two processes, each on a CPU of its own: a program with AF_VSOCK sockets, under vmci-run; the "
+              "same with AF_UNIX, with TCP over loopback; ratio is to unix, of measurements side by side")
 
 
 def between_guests(label):
@@ -161,13 +161,15 @@ def between_guests(label):
 
 def datagrams(kind, label):
     return Row(f"datagrams {label} 64B", "1/s", True, kind, 64, messages, ("vmci", "udp"), section="fabric",
-               note=fixed("that came; who sends does not wait for anybody, and tries again where it is told that a queue "
-                          "is full. vmci: AF_VSOCK, at the host under vmci-run; udp: QEMU's user network"))
+               note=fixed("that came; who sends does not wait for anybody, and tries again where it is told "
+                          "that a queue is full. vmci: AF_VSOCK, at the host under vmci-run; udp: QEMU's "
+                          "user network"))
 
 
 def under_shim(label, **factors):
     return Row(f"shim: throughput {label}", "MB/s", True, "stream", SIZES[label], megabytes, SHIM,
-               goal=against(True, **factors) if factors else None, note=fixed(UNDER_SHIM), section="shim", beside="unix")
+               goal=against(True, **factors) if factors else None, note=fixed(UNDER_SHIM), section="shim",
+               beside="unix")
 
 
 ROWS = [

@@ -13,9 +13,10 @@
  *	knock - answer	connections, one after the other, a byte each way on each
  *
  * On a stream the end that connects says 'r' when it is ready and the other answers 'g', so
- * waiting for the other to start is no part of a measurement. A listener says "listening". All payload is zero. A byte 'd' is the
- * last that a sender sends, and it goes on when the other end has said that it got it:
- * so nothing is lost by closing, and nothing left over in a channel without connections.
+ * waiting for the other to start is no part of a measurement. A listener says "listening".
+ * All payload is zero. A byte 'd' is the last that a sender sends, and it goes on when the other
+ * end has said that it got it: so nothing is lost by closing, and nothing left over in a channel
+ * without connections.
  *
  * The result is one line of "key value" pairs; ns is the monotonic clock of this end. A
  * receiver counts from its first read to its last (and not the bytes of the first); a

@@ -87,7 +87,8 @@ def test_ssh(bed, sshd):
     with pytest.raises(TestbedError, match="status 7"):
         bed.ssh("exit 7")
     data = os.urandom(4 * MIB)
-    argv = [str(arg) for arg in (*bed.command("ssh"), f"root@{bed.server.cid}", "sha256sum; cat /tmp/back; rm /tmp/back")]
+    command = "sha256sum; cat /tmp/back; rm /tmp/back"
+    argv = [str(arg) for arg in (*bed.command("ssh"), f"root@{bed.server.cid}", command)]
     bed.ssh(f"head -c {4 * MIB} /dev/urandom > /tmp/back")
     back = bed.server.vm.run(f"sha256sum {ROOT}/tmp/back").split()[0]
     done = subprocess.run(argv, input=data, capture_output=True, timeout=2 * LIMIT)
@@ -225,8 +226,8 @@ def free_port():
 
 
 def check_iperf(text, size):
-    """What iperf3 says of itself: no error, and bytes came on every connection. What is in the buffers of all the sockets
-    in between when everything is sent does not count as received, and that is some megabytes for each."""
+    """What iperf3 says of itself: no error, and bytes came on every connection. What is in the buffers of all the
+    sockets in between when everything is sent does not count as received: some megabytes for each."""
     said = json.loads(text)
     assert "error" not in said, said
     received = said["end"]["sum_received"]["bytes"]
@@ -237,8 +238,8 @@ def check_iperf(text, size):
 
 @pytest.mark.parametrize("options", [[], ["-R"], ["-P", "4"]], ids=["to", "from", "four"])
 def test_iperf3_of_the_host(bed, options):
-    """Its client here, its server in the guest: control and data are connections to one port. Not --bidir: iperf3 tells its
-    two connections apart by their order, and two socats that were forked do not keep it; then both ends send into one."""
+    """Its client here, its server in the guest: control and data are connections to one port. Not --bidir: iperf3 tells
+    its two connections apart by their order, which forked socats do not keep; then both ends send into one."""
     debian(bed.server.vm, "iperf3 -s -B 127.0.0.1 --forceflush").expect("listening")
     debian(bed.server.vm, "socat -d -d VSOCK-LISTEN:5201,fork TCP:127.0.0.1:5201").expect("listening on")
     port, size = free_port(), 32 * MIB

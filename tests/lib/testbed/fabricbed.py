@@ -73,8 +73,8 @@ class Machine:
 
     def __init__(self, bed, name, kernel, cid, keys, **vm_options):
         self.bed, self.name, self.kernel, self.cid = bed, name, kernel, cid
-        # Several VMs on few CPUs: QEMU's 5 seconds without a turn for the device have been seen.
         self.qemu_options = vm_options.pop("options", ())
+        # Several VMs on few CPUs: QEMU's 5 seconds without a turn for the device have been seen.
         self.vm_options = {"memory": 512, "probe": True, "x-msg-timeout": 30000, **vm_options}
         self.directory = bed.work.path / name
         self.directory.mkdir()

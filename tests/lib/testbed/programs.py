@@ -51,8 +51,8 @@ def debian(vm, command):
 
 
 def as_address(cid):
-    """What ssh makes of a number in the place of a host: an IPv4 address. %h of its commands is that, %n is as it was
-    given; with -6 it lets numbers alone."""
+    """What ssh makes of a number in the place of a host: an IPv4 address. %h of its commands is that, %n is as it
+    was given; with -6 it lets numbers alone."""
     return str(ipaddress.IPv4Address(cid))
 
 
@@ -67,8 +67,8 @@ class Ssh:
 
     def prepare(self, vm, cid):
         """A root for sshd: names, keys, terminals. Its key is known from here, under the context's number."""
-        vm.run(f"cd {ROOT} && mkdir -p dev proc sys tmp run/sshd root/.ssh && chmod 700 root root/.ssh && chmod 1777 tmp"
-               " && for at in dev proc sys; do mount --bind /$at $at; done"
+        vm.run(f"cd {ROOT} && mkdir -p dev proc sys tmp run/sshd root/.ssh && chmod 700 root root/.ssh"
+               " && chmod 1777 tmp && for at in dev proc sys; do mount --bind /$at $at; done"
                " && mkdir -p dev/pts && mount -t devpts devpts dev/pts && ip link set lo up")
         write(vm, "/etc/passwd", PASSWD)
         write(vm, "/etc/group", "root:x:0:\ntty:x:5:\n")
