@@ -327,6 +327,9 @@ static void create(struct client *c, unsigned what)
 	switch (what) {
 	case 0:
 		result = brk_dg_create(c->real, rid, resume, thing, &handle, token);
+		/* Some are shared. */
+		if (result >= 0 && handle.resource & 1)
+			check(!brk_dg_share(c->real, handle));
 		break;
 	case 1:
 		result = brk_bell_create(c->real, rid, resume, thing, &handle, token);

@@ -308,6 +308,13 @@ int32_t brk_hello_device(struct brk_client *client, const struct brk_vm *vm, con
 int32_t brk_dg_create(struct brk_client *client, uint32_t rid, const uint8_t *resume, void *sink,
 		      struct vmci_handle *ret_handle, uint8_t *ret_token);
 
+/**
+ * brk_dg_share() - let all clients of the same user and context send as the endpoint @handle, which is @client's
+ *
+ * Return: 0; VMCI_ERROR_NOT_FOUND; VMCI_ERROR_NO_ACCESS: another client's
+ */
+int32_t brk_dg_share(struct brk_client *client, struct vmci_handle handle);
+
 /* brk_dg_destroy() - Return: 0; VMCI_ERROR_NOT_FOUND: no such endpoint; VMCI_ERROR_NO_ACCESS: another client's */
 int32_t brk_dg_destroy(struct brk_client *client, struct vmci_handle handle);
 

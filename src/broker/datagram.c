@@ -25,6 +25,16 @@ int32_t brk_dg_create(struct brk_client *client, uint32_t rid, const uint8_t *re
 	return VMCI_SUCCESS;
 }
 
+int32_t brk_dg_share(struct brk_client *client, struct vmci_handle handle)
+{
+	struct brk_resource *resource;
+	int32_t result = brk_resource_own(client, handle, BRK_DATAGRAM, &resource);
+
+	if (result >= 0)
+		resource->is_shared = true;
+	return result;
+}
+
 int32_t brk_dg_destroy(struct brk_client *client, struct vmci_handle handle)
 {
 	struct brk_resource *resource;
@@ -49,7 +59,7 @@ static int32_t authenticate(struct brk_client *client, struct vmci_handle src, v
 	resource = brk_resource_find(client->brk, src);
 	if (!resource || resource->type != BRK_DATAGRAM)
 		return VMCI_ERROR_INVALID_ARGS;
-	if (resource->owner != client)
+	if (resource->owner != client && !(resource->is_shared && resource->uid == client->creds.uid))
 		return brk_denied(client, "send as", src, "another client's");
 	*ret_sink = resource->thing;
 	return VMCI_SUCCESS;

@@ -424,6 +424,7 @@ bool brk_token_is_window(const struct brk_client *client, const uint8_t *id, con
  * @bytes:     that count there
  * @thing:     sink, eventfd, pair until somebody attaches, memory
  * @is_closed: something has been granted: who has no grant has no right
+ * @is_shared: an endpoint as which all clients of its user and context may send
  * @grants:    relations (this, context or group)
  */
 struct brk_resource {
@@ -441,6 +442,7 @@ struct brk_resource {
 	uint64_t bytes;
 	void *thing;
 	bool is_closed;
+	bool is_shared;
 	struct brk_side grants;
 };
 

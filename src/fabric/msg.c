@@ -185,6 +185,10 @@ static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 		[FAB_REQUEST] = RULE(.fields = SIZE0 | TOKEN, .flags = FAB_F_RESUME, .data_max = FAB_KEY_MAX, .fds = 1),
 		[FAB_REPLY] = RULE(.fields = TOKEN),
 	},
+	[FAB_DG_BIND] = {
+		[FAB_REQUEST] = RULE(.fields = HANDLE, .fds = 1),
+		[FAB_REPLY] = RULE(.fields = HANDLE),
+	},
 };
 
 static const char *const names[] = {
@@ -217,6 +221,7 @@ static const char *const names[] = {
 	[FAB_STREAM_OPEN] = "STREAM_OPEN",
 	[FAB_SHM_ALLOC] = "SHM_ALLOC",
 	[FAB_WINDOW] = "WINDOW",
+	[FAB_DG_BIND] = "DG_BIND",
 };
 static_assert(sizeof(names) / sizeof(names[0]) == FAB_TYPE_NUM, "each type has a name");
 

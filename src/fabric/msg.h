@@ -32,6 +32,7 @@
  *			token (with RESUME) [label]			flags granted, token
  *			{DEVICE: datagrams, events; else none}
  *	DG_CREATE	handle.resource wish, flags, token {sink}	handle, token
+ *	DG_BIND		handle wish {socket}				handle; the socket is bound
  *	DG_DESTROY	handle
  *	DG_SEND		[datagram, header included]			status: bytes sent
  *	EVENTS		{sink}						(events of this client go there)
@@ -90,6 +91,10 @@
  * A *sink* is one end of a SOCK_SEQPACKET socket pair that the client made; vmcid writes datagrams into it, each with
  * its header, and the client reads them from the other end. The client keeps a copy of the sink, so that the pair
  * outlives vmcid, and hands it over again (RESUME) when there is a new vmcid.
+ *
+ * DG_BIND is for endpoints that outlive the connection: the socket, of SOCK_DGRAM, is the program's own, and the endpoint
+ * lives as long as it, whoever has it. Datagrams, header included, are received from it; any client of the same user and
+ * context may send as the endpoint. In the handle, VMCI_INVALID_ID is the client's own context, or a port to be chosen.
  *
  * A *life* is one end of a SOCK_STREAM UNIX socket pair whose other end the creator of a queue pair holds: the attacher
  * writes FAB_LIFE_HELLO bytes (its context id) when it has mapped the memory; every later byte, in either direction, is
@@ -159,6 +164,7 @@ enum fab_type {
 	FAB_STREAM_OPEN,
 	FAB_SHM_ALLOC,
 	FAB_WINDOW,
+	FAB_DG_BIND,
 	FAB_TYPE_NUM,
 };
 

@@ -284,6 +284,15 @@
 /* And this long for its first one, which is just starting it. */
 #define LIMIT_VMCID_FIRST_USEC 10000000ull
 
+/*
+ * Endpoints of sockets that programs keep: nobody tells when such a socket is closed, so vmcid looks. A look is a system
+ * call.
+ */
+#define LIMIT_VMCID_SWEEP_USEC 2000000ull
+
+/* Who has exhausted his quota makes us look again not more often than this, however often he asks. */
+#define LIMIT_VMCID_SWEEP_PAUSE_USEC 100000ull
+
 /* Messages of one client that are served before other event sources have their turn. */
 #define LIMIT_VMCID_TURN 16u
 

@@ -39,6 +39,7 @@
 #include "base/closer.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "endpoint.h"
 #include "fabric/address.h"
 #include "fabric/link.h"
 #include "fabric/stream.h"
@@ -724,6 +725,21 @@ static int32_t do_dg_destroy(struct call *call)
 	return brk_dg_destroy(call->client, call->msg->handle);
 }
 
+static int32_t do_dg_bind(struct call *call)
+{
+	struct peer *peer = call->peer;
+	const struct endpoint_wish wish = {
+		.client = call->client,
+		.user = peer->user,
+		.uid = peer->uid,
+		.pid = peer->pid,
+		.name = peer->name,
+		.handle = call->msg->handle,
+	};
+
+	return endpoint_bind(peer->server->endpoints, &wish, call->msg->fd[0], &call->reply.handle);
+}
+
 static int32_t do_dg_send(struct call *call)
 {
 	return brk_dg_send(call->client, call->msg->data, call->msg->len);
@@ -1164,6 +1180,7 @@ static const struct handler handlers[FAB_TYPE_NUM] = {
 	[FAB_STREAM_OPEN] = { .run = do_stream_open },
 	[FAB_SHM_ALLOC] = { .run = do_shm_alloc },
 	[FAB_WINDOW] = { .run = do_window, .has_thing = true, .thing = THING_MEMORY },
+	[FAB_DG_BIND] = { .run = do_dg_bind },
 };
 
 /**

@@ -29,6 +29,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "endpoint.h"
 #include "peer.h"
 #include "port.h"
 #include "proto/limits.h"
@@ -153,14 +154,14 @@ bool server_is_trusted(const struct server *server, uid_t uid)
 
 bool server_is_deserted(const struct server *server)
 {
-	return !server->n_peers && vms_is_deserted(server->vms);
+	return !server->n_peers && !endpoints_count(server->endpoints) && vms_is_deserted(server->vms);
 }
 
 static void update_leave(struct server *server, uint64_t usec)
 {
 	if (!server->is_embedded)
 		return;
-	if (server->n_peers) {
+	if (server->n_peers || endpoints_count(server->endpoints)) {
 		sd_event_source_set_enabled(server->leave, SD_EVENT_OFF);
 		return;
 	}
@@ -179,6 +180,12 @@ void server_del_peer(struct server *server, struct peer *peer)
 {
 	peer_unlink(peer, &server->peers);
 	server->n_peers--;
+	if (!server->is_stopping)
+		update_leave(server, LIMIT_VMCID_LEAVE_USEC);
+}
+
+void server_endpoints_changed(struct server *server)
+{
 	if (!server->is_stopping)
 		update_leave(server, LIMIT_VMCID_LEAVE_USEC);
 }
@@ -264,7 +271,7 @@ static int on_leave(sd_event_source *source, uint64_t usec, void *ctx)
 	(void)source;
 	(void)usec;
 	/* Somebody may have come in the meantime. Who comes from now on finds the next one. */
-	if (accept_one(server) || server->n_peers)
+	if (accept_one(server) || server->n_peers || endpoints_count(server->endpoints))
 		return 0;
 	log_info("nobody is left");
 	rundir_unlink(server->rundir, CONTROL_NAME);
@@ -383,6 +390,8 @@ static int open_control(struct server *server, int control)
 
 static void begin(struct server *server)
 {
+	/* First of all, so that nobody takes what is theirs. */
+	endpoints_restore(server->endpoints);
 	if (server->rundir->resumed) {
 		server->in_grace = true;
 		brk_grace(server->brk, true);
@@ -428,6 +437,8 @@ int server_new(sd_event *event, const struct server_config *config, struct serve
 	}
 	if (r >= 0)
 		r = vms_new(server, config->vms, &server->vms);
+	if (r >= 0)
+		r = endpoints_new(server, &server->endpoints);
 	if (r < 0) {
 		log_err("%s/%s: %s", config->rundir->path, what, strerror(-r));
 		server_free(server);
@@ -455,6 +466,7 @@ struct server *server_free(struct server *server)
 	peer_hush(server);
 	while (server->peers)
 		peer_free(server->peers);
+	endpoints_free(server->endpoints);
 	vms_free(server->vms);
 	brk_free(server->brk);
 	users_free(server->users);

@@ -12,6 +12,7 @@
 #include "spawner.h"
 #include "user.h"
 
+struct endpoints;
 struct peer;
 struct ports;
 struct vms;
@@ -37,6 +38,7 @@ struct server {
 	struct users *users;
 	struct ports *ports;
 	struct vms *vms;
+	struct endpoints *endpoints;
 
 	int control;
 	bool is_control_ours;
@@ -98,6 +100,9 @@ void server_bury(struct server *server);
 
 /* server_is_trusted() - does the configuration trust the user? */
 bool server_is_trusted(const struct server *server, uid_t uid);
+
+/* For endpoint.c: one more, or one less, of those who keep an embedded vmcid from leaving. */
+void server_endpoints_changed(struct server *server);
 
 /* For peer.c: a connection came, or went. */
 void server_add_peer(struct server *server, struct peer *peer);

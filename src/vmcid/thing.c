@@ -185,6 +185,24 @@ int32_t thing_new(sd_event *event, enum thing_kind kind, int *fds, uid_t uid, st
 	return 0;
 }
 
+int32_t thing_new_sink(sd_event *event, int fd, struct user *user, struct thing **ret_thing)
+{
+	struct thing *thing;
+
+	if (!user_take(user, 1))
+		return VMCI_ERROR_NO_RESOURCES;
+	thing = calloc(1, sizeof(*thing));
+	if (!thing || sink_new(event, fd, &thing->sink) < 0) {
+		user_drop(user, 1);
+		free(thing);
+		return VMCI_ERROR_NO_MEM;
+	}
+	thing->kind = THING_SINK;
+	thing->user = user_again(user);
+	*ret_thing = thing;
+	return 0;
+}
+
 struct thing *thing_free(struct thing *thing)
 {
 	if (thing) {

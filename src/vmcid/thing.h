@@ -57,6 +57,13 @@ unsigned thing_fds(enum thing_kind kind);
 int32_t thing_new(sd_event *event, enum thing_kind kind, int *fds, uid_t uid, struct user *user, uint64_t bytes,
 		  struct thing **ret_thing, const char **ret_reason);
 
+/**
+ * thing_new_sink() - a sink of vmcid's own socket @fd, which it writes to; counts as a descriptor of @user
+ *
+ * Takes @fd on success. Return: 0; VMCI_ERROR_NO_RESOURCES; VMCI_ERROR_NO_MEM
+ */
+int32_t thing_new_sink(sd_event *event, int fd, struct user *user, struct thing **ret_thing);
+
 /* thing_free() - close it; NULL is fine. Returns NULL. */
 struct thing *thing_free(struct thing *thing);
 

@@ -11,6 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
 from testbed.fabric import Broker, Client, Endpoint     # noqa: E402
 from testbed.process import Workdir, until    # noqa: E402
+from testbed.sockets import Runner    # noqa: E402
 
 pytest_plugins = ["testbed.plugin"]
 
@@ -60,6 +61,14 @@ def host(vmcid):
 def soft(vmcid):
     """The only member of a software context."""
     return vmcid.connect(cid=0xffffffff)
+
+
+@pytest.fixture
+def run(directory, vmcid):
+    """Unmodified programs."""
+    runner = Runner(directory, vmcid.runtime)
+    yield runner
+    runner.close()
 
 
 @pytest.fixture

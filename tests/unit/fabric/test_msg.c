@@ -102,6 +102,8 @@ static const struct row rows[] = {
 	{ FAB_SHM_ALLOC, FAB_REPLY, "cr1t", NONE, "0", 16, 88, 1 },
 	{ FAB_WINDOW, FAB_REQUEST, "0t", RESUME, "0", 0, 72, 1 },
 	{ FAB_WINDOW, FAB_REPLY, "t", NONE, "0", 0, 0, 0 },
+	{ FAB_DG_BIND, FAB_REQUEST, "cr", NONE, "0", 0, 0, 1 },
+	{ FAB_DG_BIND, FAB_REPLY, "cr", NONE, "0", 0, 0, 0 },
 };
 #define N_ROWS (sizeof(rows) / sizeof(rows[0]))
 

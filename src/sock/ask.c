@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * DOC: Theory of operation
+ *
+ * Each request has a connection for itself while it is under way, so any number of threads, and signal handlers, can
+ * ask at the same time, and nobody waits for somebody else. Afterwards one connection is kept, the *spare*, so that
+ * who sends datagrams need not say hello for each.
+ *
+ * The spare is a descriptor that the program does not know of. It may close it, by closing all it can, and have
+ * another file under its number then: before it is used, it is compared with what it was (device and inode of the
+ * socket). It has a high number, where it is in nobody's way, and is closed by exec. It belongs to the process that
+ * made it: a child forgets it.
+ *
+ *	NONE -> BUSY -> KEPT -> BUSY -> NONE	(BUSY: somebody is about to put or to take it, and has it for himself)
+ *
+ * A program that never asks has none of this. What is known for certain is only that vmcid was there before: then it
+ * is waited for (ASK_PATIENCE_MS), as it may be restarting.
+ */
+#include "sock/ask.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "lib/start.h"
+#include "sock/sys.h"
+
+/* Between two attempts to connect. */
+#define RETRY_MS 20
+
+/* The spare has this number or a higher one; where there are not so many, half of it, and so on. */
+#define SPARE_NUMBER 960
+#define SPARE_NUMBER_MIN 30
+
+enum { NONE, BUSY, KEPT };
+
+static atomic_int state = NONE;
+static struct {
+	int fd;
+	pid_t pid;
+	dev_t dev;
+	ino_t ino;
+} spare;
+
+static atomic_bool was_there;
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint32_t ask_cid(void)
+{
+	static atomic_uint known;
+	uint32_t cid = atomic_load(&known);
+	const char *text;
+
+	if (cid)
+		return cid;
+	text = secure_getenv("VMCI_CID");
+	cid = text ? (uint32_t)strtoul(text, NULL, 10) : VMCI_CID_HOST;
+	if (cid != VMCI_CID_HOST && (cid < VMCI_CID_FIRST_VM || cid == VMCI_INVALID_ID))
+		cid = VMCI_CID_HOST;
+	atomic_store(&known, cid);
+	return cid;
+}
+
+/* --- The spare ------------------------------------------------------------------------------------------------ */
+
+/* In the child, which has one thread: whoever was BUSY is not here. */
+static void forget(void)
+{
+	struct stat st;
+
+	if (atomic_load(&state) == KEPT && !fstat(spare.fd, &st) && st.st_dev == spare.dev && st.st_ino == spare.ino)
+		close(spare.fd);
+	atomic_store(&state, NONE);
+}
+
+__attribute__((constructor)) static void watch_forks(void)
+{
+	pthread_atfork(NULL, NULL, forget);
+}
+
+/* Return: a connection that has said hello, or -1 */
+static int take_spare(void)
+{
+	int expected = KEPT, fd = -1;
+	struct stat st;
+
+	if (!atomic_compare_exchange_strong(&state, &expected, BUSY))
+		return -1;
+	if (!fstat(spare.fd, &st) && st.st_dev == spare.dev && st.st_ino == spare.ino) {
+		fd = spare.fd;
+		/* A child that was made past the C library. */
+		if (spare.pid != getpid()) {
+			close(fd);
+			fd = -1;
+		}
+	}
+	atomic_store(&state, NONE);
+	return fd;
+}
+
+static void put_spare(int fd)
+{
+	int expected = NONE, high;
+	struct stat st;
+
+	if (!atomic_compare_exchange_strong(&state, &expected, BUSY)) {
+		close(fd);
+		return;
+	}
+	for (int number = SPARE_NUMBER; fd < number && number >= SPARE_NUMBER_MIN; number /= 2) {
+		high = fcntl(fd, F_DUPFD_CLOEXEC, number);
+		if (high >= 0) {
+			close(fd);
+			fd = high;
+		}
+	}
+	if (fstat(fd, &st)) {
+		close(fd);
+		atomic_store(&state, NONE);
+		return;
+	}
+	spare.fd = fd;
+	spare.pid = getpid();
+	spare.dev = st.st_dev;
+	spare.ino = st.st_ino;
+	atomic_store(&state, KEPT);
+}
+
+/* --- Talking -------------------------------------------------------------------------------------------------- */
+
+static int wait_for(int fd, short events, uint64_t until)
+{
+	for (;;) {
+		struct pollfd pollfd = { .fd = fd, .events = events };
+		uint64_t now = now_ms();
+		int n = sys_poll(&pollfd, 1, now >= until ? 0 : (int)(until - now));
+
+		if (n > 0)
+			return 0;
+		if (!n && now >= until)
+			return -ETIMEDOUT;
+		if (n < 0 && errno != EINTR)
+			return -errno;
+	}
+}
+
+/* Return: 0; -EPIPE: vmcid has gone; another negative errno */
+static int tell(int fd, const struct fab_msg *msg, const struct iovec *data, unsigned n_data, uint64_t until)
+{
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(FAB_FDS_MAX * sizeof(int))];
+	} control = { 0 };
+	uint8_t head[FAB_HEADER_SIZE];
+	struct iovec small[8], *iov = small;
+	struct msghdr hdr = { 0 };
+	int r = 0;
+
+	fab_build(msg, head);
+	if (n_data + 1 > sizeof(small) / sizeof(small[0])) {
+		iov = malloc((n_data + 1) * sizeof(*iov));
+		if (!iov)
+			return -ENOMEM;
+	}
+	iov[0] = (struct iovec){ .iov_base = head, .iov_len = sizeof(head) };
+	for (unsigned i = 0; i < n_data; i++)
+		iov[i + 1] = data[i];
+	hdr.msg_iov = iov;
+	hdr.msg_iovlen = n_data + 1;
+	if (msg->n_fds) {
+		size_t bytes = msg->n_fds * sizeof(int);
+
+		control.align.cmsg_level = SOL_SOCKET;
+		control.align.cmsg_type = SCM_RIGHTS;
+		control.align.cmsg_len = CMSG_LEN(bytes);
+		memcpy(CMSG_DATA(&control.align), msg->fd, bytes);
+		hdr.msg_control = control.buf;
+		hdr.msg_controllen = CMSG_SPACE(bytes);
+	}
+	while (sys_sendmsg(fd, &hdr, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+		if (errno == EINTR)
+			continue;
+		r = errno == ECONNRESET || errno == ENOTCONN ? -EPIPE : -errno;
+		if (r != -EAGAIN)
+			break;
+		r = wait_for(fd, POLLOUT, until);
+		if (r)
+			break;
+	}
+	if (iov != small)
+		free(iov);
+	return r;
+}
+
+/* Return: 0; -EPIPE: vmcid has gone; -ETIMEDOUT; -EPROTO */
+static int hear(int fd, const struct fab_msg *request, uint64_t until, struct fab_msg *ret_reply)
+{
+	uint8_t buf[FAB_HEADER_SIZE];
+	struct iovec iov = { .iov_base = buf, .iov_len = sizeof(buf) };
+	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct fab_msg reply;
+	bool is_reset = false;
+	ssize_t n;
+	int r;
+
+	for (;;) {
+		r = wait_for(fd, POLLIN, until);
+		if (r)
+			return r;
+		n = sys_recvmsg(fd, &hdr, MSG_DONTWAIT);
+		if (n >= 0)
+			break;
+		if (errno == EAGAIN || errno == EINTR)
+			continue;
+		/* What was said before is still there behind it: fabric protocol, 2. */
+		if (errno != ECONNRESET || is_reset)
+			return -EPIPE;
+		is_reset = true;
+	}
+	if (!n)
+		return -EPIPE;
+	/* No reply that we wait for has data or descriptors, for which there would be no room. */
+	if (hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || fab_parse(buf, (size_t)n, 0, &reply) ||
+	    reply.kind != FAB_REPLY || reply.type != request->type || reply.serial != request->serial)
+		return -EPROTO;
+	*ret_reply = reply;
+	return 0;
+}
+
+static struct fab_msg hello(void)
+{
+	struct fab_msg msg = {
+		.type = FAB_HELLO,
+		.kind = FAB_REQUEST,
+		.serial = 1,
+		.handle = { .context = ask_cid() },
+		.size0 = FAB_VERSION,
+		.data = (const uint8_t *)program_invocation_short_name,
+	};
+
+	msg.len = strnlen(program_invocation_short_name, FAB_LABEL_MAX);
+	return msg;
+}
+
+static int errno_of_hello(int32_t status)
+{
+	switch (status) {
+	case VMCI_ERROR_NO_ACCESS:
+		return -EPERM;
+	case VMCI_ERROR_NO_RESOURCES:
+		return -ENOBUFS;
+	case VMCI_ERROR_NO_MEM:
+		return -ENOMEM;
+	default:
+		return -ENETUNREACH;
+	}
+}
+
+/* Return: 0; -EPIPE; another negative errno */
+static int hear_hello(int fd, uint64_t until, uint32_t *ret_flags)
+{
+	struct fab_msg msg = hello(), reply;
+	int r = hear(fd, &msg, until, &reply);
+
+	if (r)
+		return r;
+	if (reply.status < 0)
+		return errno_of_hello(reply.status);
+	if (reply.size0 != FAB_VERSION || reply.handle.context != msg.handle.context)
+		return -ENETUNREACH;
+	atomic_store(&was_there, true);
+	if (ret_flags)
+		*ret_flags = reply.flags;
+	return 0;
+}
+
+/* Connect and say hello, without waiting for what vmcid says to it. Return: a descriptor, or a negative errno */
+static int come(uint64_t until)
+{
+	struct fab_msg msg = hello();
+	struct iovec label = { .iov_base = (void *)(uintptr_t)msg.data, .iov_len = msg.len };
+	struct home home;
+	int fd = -1, r;
+
+	r = home_find(NULL, true, &home, &fd);
+	if (r)
+		return r == VMCI_ERROR_NO_ACCESS ? -EACCES : -ENETUNREACH;
+	if (fd < 0)
+		return -ENETUNREACH;
+	r = tell(fd, &msg, &label, msg.len ? 1 : 0, until);
+	if (r) {
+		close(fd);
+		return r == -EPIPE ? -ENETUNREACH : r;
+	}
+	return fd;
+}
+
+static void nap(void)
+{
+	sys_poll(NULL, 0, RETRY_MS);
+}
+
+static int is_there(uint32_t *ret_flags)
+{
+	uint64_t patience = now_ms() + ASK_PATIENCE_MS;
+	int fd = ret_flags ? -1 : take_spare(), r;
+
+	if (fd >= 0) {
+		struct pollfd pollfd = { .fd = fd, .events = POLLIN };
+
+		/* Nothing is expected from vmcid but its end. */
+		if (!sys_poll(&pollfd, 1, 0)) {
+			put_spare(fd);
+			return 0;
+		}
+		close(fd);
+	}
+	for (;;) {
+		uint64_t until = now_ms() + ASK_REPLY_MS;
+
+		r = fd = come(until);
+		if (fd >= 0) {
+			r = hear_hello(fd, until, ret_flags);
+			if (!r) {
+				put_spare(fd);
+				return 0;
+			}
+			close(fd);
+		}
+		if (r != -ENETUNREACH && r != -EPIPE)
+			return r;
+		if (!atomic_load(&was_there) || now_ms() >= patience)
+			return -ENODEV;
+		nap();
+	}
+}
+
+int ask_is_there(uint32_t *ret_flags)
+{
+	int error = errno, r = is_there(ret_flags);
+
+	errno = error;
+	return r;
+}
+
+static int do_ask(struct fab_msg *request, const struct iovec *data, unsigned n_data, bool again, int timeout_ms,
+		  struct fab_msg *ret_reply)
+{
+	uint64_t patience = now_ms() + ASK_PATIENCE_MS;
+
+	request->kind = FAB_REQUEST;
+	request->serial = 2;
+	for (;;) {
+		uint64_t until = now_ms() + (uint64_t)timeout_ms;
+		int fd = take_spare();
+		bool is_new = fd < 0, is_told = false;
+		int r = 0;
+
+		if (is_new)
+			r = fd = come(until);
+		if (fd >= 0) {
+			r = tell(fd, request, data, n_data, until);
+			is_told = !r;
+			if (!r && is_new)
+				r = hear_hello(fd, until, NULL);
+			if (!r)
+				r = hear(fd, request, until, ret_reply);
+			if (!r) {
+				put_spare(fd);
+				return 0;
+			}
+			close(fd);
+		}
+		if (r == -EPIPE && is_told && !again)
+			return r;
+		if (r == -ETIMEDOUT || r == -EPROTO)
+			return -ENETUNREACH;
+		if (r != -EPIPE && r != -ENETUNREACH)
+			return r;
+		/* A spare one may have been of an earlier vmcid: that costs no time. */
+		if (is_new && now_ms() >= patience)
+			return -ENETUNREACH;
+		if (is_new)
+			nap();
+	}
+}
+
+int ask(struct fab_msg *request, const struct iovec *data, unsigned n_data, bool again, int timeout_ms,
+	struct fab_msg *ret_reply)
+{
+	int error = errno, r = do_ask(request, data, n_data, again, timeout_ms, ret_reply);
+
+	errno = error;
+	return r;
+}
