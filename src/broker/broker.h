@@ -342,6 +342,12 @@ int32_t brk_events(struct brk_client *client, void *sink);
  */
 int32_t brk_watch(struct brk_client *client, uint32_t cid, bool on);
 
+/*
+ * brk_watch_again() - WATCH with RESUME: it was watched before the restart; on. If it is not there when the time of grace
+ * is over, it is told that it has gone, whether it ever was there or not. Return: as brk_watch()
+ */
+int32_t brk_watch_again(struct brk_client *client, uint32_t cid);
+
 /* --- Doorbells (VMCI, 5) ---------------------------------------------------------------------------------------- */
 
 /* brk_bell_create(), brk_bell_destroy() - as brk_dg_create(), brk_dg_destroy(); also of devices */

@@ -24,7 +24,7 @@ TYPES = {
     DG_DESTROY: ((C, R), 0, (), (0, 0), 0),
     DG_SEND: ((), 0, (), (24, DATA_MAX), 0),
     EVENTS: ((), 0, (), (0, 0), 1),
-    WATCH: ((C,), OFF, (), (0, 0), 0),
+    WATCH: ((C,), RESUME | OFF, (), (0, 0), 0),
     BELL_CREATE: ((R, T), RESUME, (), (0, 0), 1),
     BELL_DESTROY: ((C, R), 0, (), (0, 0), 0),
     BELL_OPEN: ((C, R), 0, (), (0, 0), 0),

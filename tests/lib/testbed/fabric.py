@@ -309,7 +309,7 @@ class Events(Object):
     def resume(self):
         status = self.client.call(EVENTS, fds=[self.sink]).status
         for context in self.watched:
-            status = status or self.client.call(WATCH, handle=(context, 0)).status
+            status = status or self.client.call(WATCH, flags=RESUME, handle=(context, 0)).status
         return status
 
     def watch(self, context):
