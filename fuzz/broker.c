@@ -637,6 +637,7 @@ static void step(void)
 	struct client *c = &w.client[take8() % CLIENTS];
 	struct thing *sink;
 	uint32_t id;
+	unsigned switches;
 
 	if (!c->real) {
 		connect_client(c);
@@ -675,7 +676,8 @@ static void step(void)
 			break;
 		case 36:
 			id = take_id();
-			is_code(brk_watch(c->real, id, take8() & 3));
+			switches = take8();
+			is_code(switches & 4 ? brk_watch_again(c->real, id) : brk_watch(c->real, id, switches & 3));
 			break;
 		case 37:
 			brk_grace(w.brk, take8() & 1);

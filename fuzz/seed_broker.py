@@ -87,7 +87,8 @@ SEEDS = {
         for listener in range(3)),
     "watch": join(0) + bytes([35, 0, 0]) + bytes([36, 0, 20, 1]) + vm(1) + bytes([34, 1]) + bytes([33, 0, 0]),
     "window": join(0) + WINDOW_MADE + RESTART + join(0) + WINDOW_SHOWN
-              + create(2, 0, resource(1, 3), token(1, 3), bytes([3, 0])) + bytes([37, 0, 0]) + WINDOW_MADE + bytes([34, 0]),
+              + create(2, 0, resource(1, 3), token(1, 3), bytes([3, 0]))
+              + bytes([37, 0, 0]) + WINDOW_MADE + bytes([34, 0]),
 }
 
 

@@ -343,7 +343,8 @@ VMCI_API int vmci_events_wait(struct vmci_events *events, int timeout_ms, struct
 /*
  * vmci_events_watch(), vmci_events_unwatch() - tell when context @cid goes away, each time; it need not exist yet
  *
- * Not told is what happens while there is no broker. Return: 0; VMCI_ERROR_ALREADY_EXISTS, VMCI_ERROR_NOT_FOUND: it
+ * What goes while there is no broker is told a second after the next one has come, and so is what is watched and has never
+ * been there. Return: 0; VMCI_ERROR_ALREADY_EXISTS, VMCI_ERROR_NOT_FOUND: it
  * is, is not watched; VMCI_ERROR_INVALID_ARGS: a reserved id; VMCI_ERROR_NO_ACCESS; VMCI_ERROR_NO_RESOURCES
  */
 VMCI_API int vmci_events_watch(struct vmci_events *events, uint32_t cid);

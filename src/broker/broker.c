@@ -85,6 +85,7 @@ int brk_new(const struct brk_config *config, const struct brk_ports *ports, stru
 	brk->limits = brk_limits_default();
 	memcpy(brk->seed, config->seed, sizeof(brk->seed));
 	brk->free = BRK_NO_SLOT;
+	brk_link_init(&brk->due);
 	brk->last_free = BRK_NO_SLOT;
 	start = brk_hash(brk->seed, 1, 2);
 	brk->next_rid = VMCI_RID_FIRST_DYNAMIC + (uint32_t)(start >> 32) % (VMCI_INVALID_ID - VMCI_RID_FIRST_DYNAMIC);
@@ -141,6 +142,8 @@ struct brk *brk_free(struct brk *brk)
 void brk_grace(struct brk *brk, bool on)
 {
 	brk->is_grace = on;
+	if (!on)
+		brk_watches_due(brk);
 }
 
 void brk_notes_renew(struct brk *brk)

@@ -342,6 +342,12 @@ int32_t brk_events(struct brk_client *client, void *sink);
  */
 int32_t brk_watch(struct brk_client *client, uint32_t cid, bool on);
 
+/*
+ * brk_watch_again() - WATCH with RESUME: it was watched before the restart; on. If it is not there when the time of grace
+ * is over, it is told that it has gone, whether it ever was there or not. Return: as brk_watch()
+ */
+int32_t brk_watch_again(struct brk_client *client, uint32_t cid);
+
 /* --- Doorbells (VMCI, 5) ---------------------------------------------------------------------------------------- */
 
 /* brk_bell_create(), brk_bell_destroy() - as brk_dg_create(), brk_dg_destroy(); also of devices */
@@ -452,8 +458,8 @@ int32_t brk_qp_detach(struct brk_client *client, struct vmci_handle handle);
  * @offset: where the region begins in @memory (the caller has checked that it lies in it)
  *
  * With @resume the region may be known already, by brk_shm_hold() of somebody else; @memory must be the same then
- * (VMCI_ERROR_NO_ACCESS). With the token of brk_shm_alloc() it lies in a window again, in its old place; if somebody has
- * that now, VMCI_ERROR_ALREADY_EXISTS. Return: as brk_dg_create(); VMCI_ERROR_INVALID_SIZE
+ * (VMCI_ERROR_NO_ACCESS). With the token of brk_shm_alloc() it lies in a window again, in its old place; if somebody
+ * has that now, VMCI_ERROR_ALREADY_EXISTS. Return: as brk_dg_create(); VMCI_ERROR_INVALID_SIZE
  */
 int32_t brk_shm_create(struct brk_client *client, uint32_t rid, uint64_t bytes, uint64_t offset, const uint8_t *resume,
 		       void *memory, struct vmci_handle *ret_handle, uint8_t *ret_token);
@@ -551,7 +557,8 @@ void brk_window_token(const struct brk_client *client, const struct brk_window *
  * brk_shm_alloc() - SHM_ALLOC: like brk_shm_create(), but the region lies in a window
  * @window: of a program: NULL: there is none. Devices have the one that they have shown
  *
- * The region is all zeroes. In the time of grace a program waits; a device gets VMCI_ERROR_WOULD_BLOCK, for its guest waits.
+ * The region is all zeroes. In the time of grace a program waits; a device gets VMCI_ERROR_WOULD_BLOCK, for its guest
+ * waits.
  * Return: as brk_shm_create(); VMCI_ERROR_UNAVAILABLE: no window; VMCI_ERROR_INVALID_SIZE: also if the window is
  * smaller; VMCI_ERROR_NO_RESOURCES: also if there is no room in the window, or the context has half of it, and it is a
  * domain's; VMCI_ERROR_NO_ACCESS: also by the VM's firewall

@@ -60,16 +60,32 @@ void brk_context_put(struct brk *brk, struct brk_context *context)
 }
 
 /* Tell those who watch, if they could have seen it. */
+static void tell_one(struct brk_relation *watch)
+{
+	const struct brk_context *context = brk_of(watch->side[1], struct brk_context, watches);
+	const struct event event = { .id = VMCI_EVENT_CTX_REMOVED, .context = context->cid };
+	struct brk_client *client = brk_of(watch->side[0], struct brk_client, watches);
+
+	brk_list_del(&watch->due);
+	if (!brk_meet(client, context, context->is_trusted))
+		brk_event(client, &event);
+}
+
 static void tell_removed(struct brk_context *context)
 {
-	const struct event event = { .id = VMCI_EVENT_CTX_REMOVED, .context = context->cid };
+	for (struct brk_link *link = context->watches.list.next; link != &context->watches.list; link = link->next)
+		tell_one(brk_relation_of(link, 1));
+}
 
-	for (struct brk_link *link = context->watches.list.next; link != &context->watches.list; link = link->next) {
-		struct brk_relation *watch = brk_relation_of(link, 1);
-		struct brk_client *client = brk_of(watch->side[0], struct brk_client, watches);
+void brk_watches_due(struct brk *brk)
+{
+	while (!brk_list_is_empty(&brk->due)) {
+		struct brk_relation *watch = brk_of(brk->due.next, struct brk_relation, due);
 
-		if (!brk_meet(client, context, context->is_trusted))
-			brk_event(client, &event);
+		if (brk_of(watch->side[1], struct brk_context, watches)->presence == BRK_ABSENT)
+			tell_one(watch);
+		else
+			brk_list_del(&watch->due);
 	}
 }
 
@@ -405,5 +421,23 @@ int32_t brk_watch(struct brk_client *client, uint32_t cid, bool on)
 		brk_context_put(client->brk, context);
 		return VMCI_ERROR_NO_MEM;
 	}
+	return VMCI_SUCCESS;
+}
+
+int32_t brk_watch_again(struct brk_client *client, uint32_t cid)
+{
+	int32_t result = brk_watch(client, cid, true);
+	struct brk_context *context;
+	struct brk_relation *watch;
+
+	if (result)
+		return result;
+	context = brk_context_find(client->brk, cid);
+	if (context->presence != BRK_ABSENT)
+		return VMCI_SUCCESS;
+	watch = brk_relation_find(client->brk, &client->watches, &context->watches);
+	brk_list_add(&client->brk->due, &watch->due);
+	if (!client->brk->is_grace)
+		brk_watches_due(client->brk);
 	return VMCI_SUCCESS;
 }

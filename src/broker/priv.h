@@ -58,6 +58,7 @@ struct brk_slot {
  * @notes_period: how often brk_notes_renew() was called
  * @gen:     counts what has an order: presences of contexts, memberships
  * @stamp:   the newest that was given, or shown
+ * @due:     resumed watches of contexts that are not back
  * @handles, @contexts, @users, @names, @named, @relations: tables by handle, id, uid, name, named handle, sides
  * @windows: all of them; there are as many as trust groups of VMs
  */
@@ -82,6 +83,7 @@ struct brk {
 	struct brk_table names;
 	struct brk_table named;
 	struct brk_table relations;
+	struct brk_link due;
 	struct brk_context *host;
 	struct brk_group *public;
 	struct brk_link windows;
@@ -115,6 +117,7 @@ struct brk_side {
  * @allow, @deny: of a grant
  * @order:   of a membership: the later, the larger
  * @assign:  of a membership: privileges may come through it
+ * @due:     of a watch: in @due, or in no list
  */
 struct brk_relation {
 	struct brk_node node;
@@ -126,6 +129,7 @@ struct brk_relation {
 	uint32_t deny;
 	uint64_t order;
 	bool assign;
+	struct brk_link due;
 };
 
 static inline void brk_side_init(struct brk_side *side)
@@ -287,6 +291,9 @@ struct brk_context *brk_context_get(struct brk *brk, uint32_t cid);
 void brk_context_put(struct brk *brk, struct brk_context *context);
 /* brk_context_leave() - @client leaves; the context dies with the last one */
 void brk_context_leave(struct brk_client *client);
+
+/* brk_watches_due() - the time of grace is over: contexts that are watched again, and have not come back, have gone */
+void brk_watches_due(struct brk *brk);
 
 /**
  * brk_meet() - may @client, and a party in @context that @is_trusted or not, have to do with each other at all?

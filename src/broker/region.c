@@ -226,7 +226,8 @@ static int32_t check_filter(struct brk_client *client)
 {
 	const struct vmci_handle service = handle_make(VMCI_CID_WELL_KNOWN, VMCI_RID_SHM);
 
-	if (client->window && client->creds.device && !brk_pass(client->context, NULL, BRK_FILTER_DATAGRAM, service.resource))
+	if (client->window && client->creds.device &&
+	    !brk_pass(client->context, NULL, BRK_FILTER_DATAGRAM, service.resource))
 		return brk_denied(client, "send to", service, "filter");
 	return VMCI_SUCCESS;
 }

@@ -18,6 +18,7 @@ struct brk_relation *brk_relation_new(struct brk *brk, struct brk_side *a, struc
 	relation->side[0] = a;
 	relation->side[1] = b;
 	relation->order = ++brk->gen;
+	brk_link_init(&relation->due);
 	for (unsigned i = 0; i < 2; i++) {
 		brk_list_add(&relation->side[i]->list, &relation->link[i]);
 		relation->side[i]->count++;
@@ -32,6 +33,7 @@ void brk_relation_free(struct brk *brk, struct brk_relation *relation)
 		brk_list_del(&relation->link[i]);
 		relation->side[i]->count--;
 	}
+	brk_list_del(&relation->due);
 	brk_table_del(&brk->relations, &relation->node);
 	free(relation);
 }

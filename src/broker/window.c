@@ -5,13 +5,14 @@
  * DOC: Theory of operation
  *
  * A window is known by its memory, and belongs to a *key*: a domain, or a VM that has none. Who may use the key gets
- * the memory: it is for whoever is in that trust group, whole. Regions have places in it, pages that no other region has.
+ * the memory: it is for whoever is in that trust group, whole. Regions have places in it, pages that no other region
+ * has.
  *
  * After a restart nobody knows of windows but those who have them. A region comes back with its token, which is about
  * the place, too, so nobody can come back to a place that he has not had; of two that overlap the newer one is right,
- * as with handles (token.c). A window comes back with the first of its regions or with who shows it. Whose it is says a
- * token about the key; a device without one is believed in the time of grace, but not against a token. Without a key, the
- * window stays for those who have it already, and nobody new gets it.
+ * as with handles (token.c). A window comes back with the first of its regions or with who shows it. Whose it is says
+ * a token about the key; a device without one is believed in the time of grace, but not against a token. Without a key,
+ * the window stays for those who have it already, and nobody new gets it.
  *
  * New places are given out when everybody is back. The search goes on behind the last one that was given or shown, so
  * a place is used again as late as possible, and it is cleared when it becomes free and before it is given out: what

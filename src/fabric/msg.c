@@ -78,7 +78,7 @@ static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 		[FAB_REPLY] = RULE(),
 	},
 	[FAB_WATCH] = {
-		[FAB_REQUEST] = RULE(.fields = HANDLE_CONTEXT, .flags = FAB_F_OFF),
+		[FAB_REQUEST] = RULE(.fields = HANDLE_CONTEXT, .flags = FAB_F_OFF | FAB_F_RESUME),
 		[FAB_REPLY] = RULE(),
 	},
 	[FAB_BELL_CREATE] = {
@@ -276,6 +276,8 @@ static const char *odd_flags(const struct fab_msg *msg, const struct rule *rule)
 		return "not exactly one of the flags of which there must be one";
 	if (msg->flags & FAB_F_ASSIGN && !(msg->flags & FAB_F_ADD))
 		return "ASSIGN without ADD";
+	if (msg->flags & FAB_F_OFF && msg->flags & FAB_F_RESUME)
+		return "OFF with RESUME";
 	if (rule->flags & FAB_F_RESUME && msg->kind == FAB_REQUEST && !(msg->flags & FAB_F_RESUME)) {
 		if (has_token(msg))
 			return "a token without RESUME";

@@ -36,7 +36,7 @@
  *	DG_DESTROY	handle
  *	DG_SEND		[datagram, header included]			status: bytes sent
  *	EVENTS		{sink}						(events of this client go there)
- *	WATCH		handle.context, flags (0 or OFF)		(CTX_REMOVED of that context)
+ *	WATCH		handle.context, flags (0, OFF, or RESUME)	(CTX_REMOVED of that context)
  *	BELL_CREATE	handle.resource wish, flags, token {eventfd}	handle, token
  *	BELL_DESTROY	handle
  *	BELL_OPEN	handle						{eventfd}
@@ -176,7 +176,7 @@ enum fab_kind {
 	FAB_KIND_NUM,
 };
 
-#define FAB_F_RESUME 0x1u	/* the object was the client's before vmcid was started anew; the token proves it */
+#define FAB_F_RESUME 0x1u	/* the object was the client's before vmcid was started anew; the token proves it (WATCH: none) */
 #define FAB_F_DEVICE 0x2u	/* HELLO: the client owns a VM's whole context; only for those that vmcid started */
 #define FAB_F_RESTRICTED 0x4u	/* HELLO: the context, if it is made, is to talk to trusted ones only; reply: it does */
 #define FAB_F_TRUSTED 0x8u	/* HELLO, reply: restricted ones may talk to it; QP_*: only with a trusted peer */

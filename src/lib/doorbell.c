@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "lib/gate.h"
 #include "lib/lib.h"
+#include "lib/nudge.h"
 
 /**
  * struct vmci_doorbell - one's own
@@ -263,9 +264,12 @@ int vmci_ringer_ring(struct vmci_ringer *ringer)
 		return lib_where(lib_usable(ringer->vmci), "vmci_ringer_ring");
 	/* What was written before is seen by who hears it, also on machines that reorder. */
 	atomic_thread_fence(memory_order_seq_cst);
+	if (!nudge(ringer->fd))
+		return 0;
 	/*
 	 * Flags and count are shared with its owner, who could make this wait by both. What is full has been rung. (An owner
-	 * that fills it between this and the write keeps a program waiting that wanted something of it.)
+	 * that fills it between this and the write keeps a program waiting that wanted something of it, where nudge() is
+	 * not possible.)
 	 */
 	if (poll(&(struct pollfd){ .fd = ringer->fd, .events = POLLOUT }, 1, 0) == 0)
 		return 0;

@@ -54,7 +54,7 @@ static int resume(struct lib_object *object, struct fab_client *client)
 		return r;
 	/* What is watched changes under the membership's lock only, which we have; where it lies does not. */
 	for (size_t i = 0; i < events->n_watched; i++) {
-		struct fab_msg watch = { .type = FAB_WATCH };
+		struct fab_msg watch = { .type = FAB_WATCH, .flags = FAB_F_RESUME };
 
 		pthread_mutex_lock(&events->lock);
 		watch.handle.context = events->watched[i];

@@ -288,7 +288,7 @@ int guest_recv(struct guest *guest, int fd, void *buf, size_t size, struct vmci_
 
 /* ----- questions */
 
-/* A datagram of @service that is the answer, if it is there by now. Return: 0, or VMCI_ERROR_WOULD_BLOCK, _UNAVAILABLE */
+/* A datagram of @service that is the answer, if it is there by now. Return: 0, VMCI_ERROR_WOULD_BLOCK, _UNAVAILABLE */
 static int next_answer(struct guest *guest, int fd, struct vmci_handle service,
 		       bool (*is_answer)(const uint8_t *buf, size_t size, void *arg), void *arg)
 {

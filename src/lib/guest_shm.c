@@ -7,11 +7,12 @@
  *
  * Each attachment has a socket, from which it was asked for, and which is kept. The service ties the attachment to its
  * port: nobody else in the guest can get that port as long as we live, and whoever gets it afterwards has the right to
- * say that we are gone. That is what sweep() does for others: before the first region of a membership, and when there is
- * no room, it looks whether it can bind the ports that have something, and detaches in the name of those that it can.
+ * say that we are gone. That is what sweep() does for others: before the first region of a membership, and when there
+ * is no room, it looks whether it can bind the ports that have something, and detaches in the name of those that it can.
  *
- * The place comes from the service, and is checked against the BAR. Its resource file, not the write-combining one: order
- * of writes is what two programs rely on. Where the hypervisor has a say in caching, the BAR is ordinary memory anyway.
+ * The place comes from the service, and is checked against the BAR. Its resource file, not the write-combining one:
+ * order of writes is what two programs rely on. Where the hypervisor has a say in caching, the BAR is ordinary memory
+ * anyway.
  */
 #include <assert.h>
 #include <errno.h>

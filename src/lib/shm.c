@@ -3,8 +3,8 @@
  * A region is a memfd that its creator makes, sealed so that nobody can make it smaller under those who have mapped
  * it. Everybody who is attached keeps the descriptor, to show it to a new broker.
  *
- * Where the broker says so, it makes the region instead, in a window that VMs can see: a part of another memfd, of which
- * a creator shows the new broker whose it is. In a guest it is a part of that window, too (guest_shm.c).
+ * Where the broker says so, it makes the region instead, in a window that VMs can see: a part of another memfd, of
+ * which a creator shows the new broker whose it is. In a guest it is a part of that window, too (guest_shm.c).
  */
 #include <errno.h>
 #include <fcntl.h>

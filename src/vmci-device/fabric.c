@@ -57,10 +57,12 @@
 /**
  * struct watch - a context that the guest has dealt with
  * @is_told: vmcid knows that we want to hear of its end
+ * @was_told: an earlier one did
  */
 struct watch {
 	uint32_t context;
 	bool is_told;
+	bool was_told;
 };
 
 /**
@@ -192,7 +194,8 @@ static void tell_watches(struct fabric *f, unsigned *budget)
 {
 	for (unsigned i = 0; f->n_untold && i < f->n_watches && *budget; i++) {
 		struct fab_msg request = {
-			.type = FAB_WATCH, .handle.context = f->watches[i].context,
+			.type = FAB_WATCH, .flags = f->watches[i].was_told ? FAB_F_RESUME : 0,
+			.handle.context = f->watches[i].context,
 		}, reply;
 
 		if (f->watches[i].is_told)
@@ -444,8 +447,10 @@ static int join(struct fabric *f, int fd)
 	f->must_show = f->window != NULL;
 	shares_tell_all(f->shares);
 	names_tell_all(&f->names);
-	for (unsigned i = 0; i < f->n_watches; i++)
+	for (unsigned i = 0; i < f->n_watches; i++) {
+		f->watches[i].was_told |= f->watches[i].is_told;
 		f->watches[i].is_told = false;
+	}
 	f->n_untold = f->n_watches;
 	return 0;
 }

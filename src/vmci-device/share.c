@@ -11,13 +11,13 @@
  * somebody else: the socket of who had the port before must have gone, and so his share goes.
  *
  * A program that dies tells nobody. Its share stays until its port is used again, or its guest's driver goes. OWNERS is
- * how those who live clear up: who can take the port of a share for himself knows that its owner is dead, and detaches in
- * his name. So can anybody who can take ports in the guest, but not as long as the owner lives.
+ * how those who live clear up: who can take the port of a share for himself knows that its owner is dead, and detaches
+ * in his name. So can anybody who can take ports in the guest, but not as long as the owner lives.
  *
  *	region		refs	is_told		vmcid
  *	shared		> 0	yes		knows it
  *	untold		> 0	no		is new, and will be told (shares_run())
- *	lost		> 0	is_lost		would not take it: those who have it keep its memory, nobody new finds it
+ *	lost		> 0	is_lost		would not take it: who has it keeps its memory, nobody new finds it
  *	leaving		0	-		believes that we are attached, or may do so; will be told
  */
 #include "share.h"
@@ -294,7 +294,8 @@ static int32_t create_with(struct shares *shares, uint32_t from, const struct sh
 	return code;
 }
 
-static int32_t create(struct shares *shares, uint32_t from, const struct share_request *request, struct share_reply *ret)
+static int32_t create(struct shares *shares, uint32_t from, const struct share_request *request,
+		      struct share_reply *ret)
 {
 	bool is_wished = request->handle.resource != VMCI_INVALID_ID;
 	int32_t code = VMCI_ERROR_ALREADY_EXISTS;
@@ -346,7 +347,8 @@ static int32_t attach_new(struct shares *shares, uint32_t from, const struct sha
 	return code;
 }
 
-static int32_t attach(struct shares *shares, uint32_t from, const struct share_request *request, struct share_reply *ret)
+static int32_t attach(struct shares *shares, uint32_t from, const struct share_request *request,
+		      struct share_reply *ret)
 {
 	struct region *region;
 	int32_t code;

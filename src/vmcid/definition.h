@@ -19,8 +19,8 @@
 /* The N of vmci.filter<N>. */
 #define DEFINITION_RANK_MAX 65535u
 /*
- * A window is an address range of the guest's PCI bus, and memory of the host. When somebody goes, all that he had in it is
- * cleared at once, and vmcid does nothing else meanwhile: 0.4 ms for each MiB that was used, measured on a busy
+ * A window is an address range of the guest's PCI bus, and memory of the host. When somebody goes, all that he had in
+ * it is cleared at once, and vmcid does nothing else meanwhile: 0.4 ms for each MiB that was used, measured on a busy
  * machine. So all of the largest is a fifth of what a device waits for vmcid (LIMIT_FABRIC_CALL_MS).
  */
 #define DEFINITION_WINDOW_MIN 65536u

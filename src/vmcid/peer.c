@@ -752,6 +752,8 @@ static int32_t do_events(struct call *call)
 
 static int32_t do_watch(struct call *call)
 {
+	if (call->msg->flags & FAB_F_RESUME)
+		return brk_watch_again(call->client, call->msg->handle.context);
 	return brk_watch(call->client, call->msg->handle.context, !(call->msg->flags & FAB_F_OFF));
 }
 

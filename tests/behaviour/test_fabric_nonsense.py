@@ -9,9 +9,9 @@ import struct
 
 import pytest
 from testbed.fabric import (ADD, ANSWER, ASK, ASSIGN, BELL_CREATE, BELL_DESTROY, BELL_OPEN, CHECK, DATA_MAX, DEVICE,
-                            DIRECT, DG_BIND, DG_CREATE, DG_DESTROY, DG_SEND, EVENTS, GROUP_CREATE, GROUP_DESTROY,
-                            GROUP_MEMBER, HEADER_SIZE, HELLO, LIST, NAME, OFF, PRIV, QP_ATTACH, QP_CREATE, QP_DETACH, QP_HOLD,
-                            REMOVE, REMOVE_ALL, REPLY, RESTRICTED, RESUME, SHM_ALLOC, SHM_ATTACH, SHM_CREATE,
+                            DG_BIND, DG_CREATE, DG_DESTROY, DG_SEND, DIRECT, EVENTS, GROUP_CREATE, GROUP_DESTROY,
+                            GROUP_MEMBER, HEADER_SIZE, HELLO, LIST, NAME, OFF, PRIV, QP_ATTACH, QP_CREATE, QP_DETACH,
+                            QP_HOLD, REMOVE, REMOVE_ALL, REPLY, RESTRICTED, RESUME, SHM_ALLOC, SHM_ATTACH, SHM_CREATE,
                             SHM_DETACH, SHM_HOLD, SHM_QUERY, STREAM_BIND, STREAM_CONNECT, STREAM_OPEN, TRUSTED, WATCH,
                             WINDOW, Ended, Endpoint, Message, datagram, discovery_request, eventfd)
 from testbed.process import until
@@ -24,7 +24,7 @@ TYPES = {
     DG_DESTROY: ((C, R), 0, (), (0, 0), 0),
     DG_SEND: ((), 0, (), (24, DATA_MAX), 0),
     EVENTS: ((), 0, (), (0, 0), 1),
-    WATCH: ((C,), OFF, (), (0, 0), 0),
+    WATCH: ((C,), RESUME | OFF, (), (0, 0), 0),
     BELL_CREATE: ((R, T), RESUME, (), (0, 0), 1),
     BELL_DESTROY: ((C, R), 0, (), (0, 0), 0),
     BELL_OPEN: ((C, R), 0, (), (0, 0), 0),

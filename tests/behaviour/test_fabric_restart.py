@@ -8,8 +8,8 @@ import random
 import socket
 
 import pytest
-from testbed.fabric import (ADD, ALREADY_EXISTS, ASSIGN, BELL_CREATE, BELL_OPEN, DG_CREATE, DG_DESTROY, DG_SEND,
-                            DST_UNREACHABLE, GROUP_CREATE, HELLO, INVALID, INVALID_ARGS, LAST_DETACH, NAME, NOT_FOUND,
+from testbed.fabric import (ADD, ALREADY_EXISTS, ASSIGN, BELL_CREATE, BELL_OPEN, CTX_REMOVED, DG_CREATE, DG_DESTROY,
+                            DG_SEND, DST_UNREACHABLE, GROUP_CREATE, HELLO, INVALID, INVALID_ARGS, LAST_DETACH, NAME, NOT_FOUND,
                             NO_ACCESS, NO_TOKEN, PAGE, PEER_DETACH, QP_ATTACH, QP_CREATE, QP_DETACH, QP_HOLD,
                             QP_MISMATCH, QP_NOT_ATTACHED, REGISTER, RESUME, SHM_ATTACH, SHM_CREATE, SHM_HOLD,
                             UNREGISTER, AttachedPair, Bell, CreatedPair, Ended, Endpoint, Events, Group, Name,
@@ -596,3 +596,20 @@ def test_mismatch_is_seen_before_it_is_attached(host, soft):
     assert reply.status == QP_MISMATCH
     assert soft.call(QP_CREATE, handle=mine.handle, other=(INVALID, 0), size0=PAGE, size1=0,
                      fds=[mine.memory, mine.their_life]).status < 0
+
+
+def test_contexts_that_go_meanwhile(vmcid, host):
+    """Who went while there was no vmcid has gone, for who watched it; who came back has not."""
+    stays, goes = vmcid.connect(INVALID), vmcid.connect(INVALID)
+    events = Events(host)
+    for client in stays, goes:
+        assert events.watch(client.cid) == 0
+    vmcid.kill()
+    goes.close()
+    vmcid.start()
+    assert host.resume() == [] and stays.resume() == []
+    assert (got := events.recv()).context == goes.cid and got.id == CTX_REMOVED
+    assert events.is_empty()
+    stays.close()
+    assert events.recv().context == stays.cid
+    assert events.is_empty()

@@ -11,6 +11,7 @@ from testbed.fabric import (ALREADY_EXISTS, DST_UNREACHABLE, F_SEAL_GROW, F_SEAL
                             is_same_file, memfd)
 
 GIB = 1 << 30
+from testbed.process import until
 
 
 def query(client, handle):
@@ -76,7 +77,9 @@ def test_its_creator_dies(vmcid, host):
 def test_the_context_of_its_creator_goes(host, soft):
     """Whether it can still be found then is one thing; who is attached keeps it."""
     theirs = Region(host, handle=Region(soft, 128).handle)
+    context = f"context {soft.cid} "
     soft.close()
+    until("the creator to be gone", lambda: not [line for line in host.list() if line.startswith(context)])
     theirs.map[:2] = b"hi"
     assert theirs.detach() in (LAST_DETACH, NOT_FOUND)
 

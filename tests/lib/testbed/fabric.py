@@ -25,8 +25,8 @@ NO_TOKEN = bytes(16)
 
 (HELLO, DG_CREATE, DG_DESTROY, DG_SEND, EVENTS, WATCH, BELL_CREATE, BELL_DESTROY, BELL_OPEN, QP_CREATE, QP_ATTACH,
  QP_HOLD, QP_DETACH, SHM_CREATE, SHM_QUERY, SHM_ATTACH, SHM_HOLD, SHM_DETACH, NAME, PRIV, GROUP_CREATE,
- GROUP_DESTROY, GROUP_MEMBER, LIST, STREAM_BIND, STREAM_CONNECT, STREAM_OPEN,
- SHM_ALLOC, WINDOW, DG_BIND) = range(1, 31)
+ GROUP_DESTROY, GROUP_MEMBER, LIST, STREAM_BIND, STREAM_CONNECT, STREAM_OPEN, SHM_ALLOC, WINDOW,
+ DG_BIND) = range(1, 31)
 REQUEST, REPLY, ASK, ANSWER = range(4)
 
 RESUME, DEVICE, RESTRICTED, TRUSTED, OFF = 1, 2, 4, 8, 0x10
@@ -309,7 +309,7 @@ class Events(Object):
     def resume(self):
         status = self.client.call(EVENTS, fds=[self.sink]).status
         for context in self.watched:
-            status = status or self.client.call(WATCH, handle=(context, 0)).status
+            status = status or self.client.call(WATCH, flags=RESUME, handle=(context, 0)).status
         return status
 
     def watch(self, context):

@@ -634,6 +634,60 @@ static void test_old_contexts(void **state)
 	assert_int_equal(brk_hello(a, 2, false, NULL, NULL, NULL), 0);
 }
 
+/* Who has not come back when all should be, has gone. */
+static void test_watches(void **state)
+{
+	struct rig *rig = *state;
+	struct brk_client *a, *b, *late;
+	struct thing *to_a, *to_b, *to_late;
+	token_t token, brief;
+
+	a = rig_connect(rig, 6);
+	assert_int_equal(brk_hello(a, 100, false, NULL, NULL, token), 0);
+	b = rig_connect(rig, 6);
+	assert_int_equal(brk_hello(b, 103, false, NULL, NULL, brief), 0);
+	rig_restart(rig);
+	a = rig_join(rig, 5, 2);
+	to_a = rig_events(rig, a);
+	b = rig_join(rig, 5, 2);
+	to_b = rig_events(rig, b);
+	assert_int_equal(brk_watch_again(a, 2), VMCI_ERROR_INVALID_ARGS);
+	for (uint32_t cid = 100; cid < 104; cid++)
+		assert_int_equal(brk_watch_again(a, cid), 0);
+	assert_int_equal(brk_watch_again(a, 101), VMCI_ERROR_ALREADY_EXISTS);
+	/* One that is new, and one that is taken back. */
+	assert_int_equal(brk_watch(b, 101, true), 0);
+	assert_int_equal(brk_watch_again(b, 102), 0);
+	assert_int_equal(brk_watch(b, 102, false), 0);
+	come_back(rig, 6, 100, token);
+	/* This one comes, and goes again: told once. */
+	rig_leave(rig, come_back(rig, 6, 103, brief));
+	assert_int_equal(to_a->n, 1);
+	assert_int_equal(rig_event(to_a, 0).context, 103);
+	brk_grace(rig->brk, false);
+	assert_int_equal(to_a->n, 3);
+	assert_int_equal(rig_event(to_a, 1).id, VMCI_EVENT_CTX_REMOVED);
+	assert_int_equal(rig_event(to_a, 1).context, 101);
+	assert_int_equal(rig_event(to_a, 2).context, 102);
+	assert_int_equal(to_b->n, 0);
+	brk_grace(rig->brk, false);
+	assert_int_equal(to_a->n, 3);
+	/* Who asks later is told at once; and it goes on being watched. */
+	late = rig_join(rig, 5, 2);
+	to_late = rig_events(rig, late);
+	assert_int_equal(brk_watch_again(late, 101), 0);
+	assert_int_equal(to_late->n, 1);
+	assert_int_equal(brk_watch_again(late, 100), 0);
+	assert_int_equal(to_late->n, 1);
+	rig_leave(rig, rig_join(rig, 6, 101));
+	assert_int_equal(to_late->n, 2);
+	/* Who dies in the time of grace is told nothing. */
+	brk_grace(rig->brk, true);
+	assert_int_equal(brk_watch_again(late, 105), 0);
+	rig_leave(rig, late);
+	brk_grace(rig->brk, false);
+}
+
 /* A device shows no token, but its context is its own. */
 static void test_old_region_of_a_device(void **state)
 {
@@ -685,6 +739,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_old_pairs_and_regions, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_old_names, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_old_contexts, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_watches, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_old_region_of_a_device, rig_setup, rig_teardown),
 	};
 

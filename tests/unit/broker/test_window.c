@@ -42,8 +42,8 @@ static struct brk_client *start(struct rig *rig, const struct brk_vm *vm, unsign
 	return client;
 }
 
-static int32_t alloc(struct brk_client *client, struct brk_window *window, uint64_t bytes, struct vmci_handle *ret_handle,
-		     uint64_t *ret_offset)
+static int32_t alloc(struct brk_client *client, struct brk_window *window, uint64_t bytes,
+		     struct vmci_handle *ret_handle, uint64_t *ret_offset)
 {
 	return brk_shm_alloc(client, window, ANY, bytes, ret_handle, ret_offset, NULL);
 }
@@ -340,7 +340,8 @@ static void test_wrong_claims(void **state)
 	struct rig *rig = *state;
 	uint8_t old[BRK_TOKEN_SIZE], new[BRK_TOKEN_SIZE], mine[BRK_TOKEN_SIZE], of_window[BRK_TOKEN_SIZE];
 	struct brk_window *window = make(rig, "vm/alone", 7);
-	struct brk_client *vm = start(rig, &alone, 7, NULL, mine), *bad = rig_join(rig, 5, 2), *good = rig_join(rig, 6, 2);
+	struct brk_client *vm = start(rig, &alone, 7, NULL, mine);
+	struct brk_client *bad = rig_join(rig, 5, 2), *good = rig_join(rig, 6, 2);
 	struct thing *memory = rig_memory(rig, 7), *else_where = rig_memory(rig, 9);
 	struct vmci_handle was, is, h;
 	uint64_t offset[2], bytes;
@@ -355,7 +356,8 @@ static void test_wrong_claims(void **state)
 	bad = rig_join(rig, 5, 2);
 	/* Another place, another size, other memory, another's token, the window's. */
 	assert_int_equal(brk_shm_create(bad, was.resource, WINDOW, PAGE, old, memory, &h, NULL), VMCI_ERROR_NO_ACCESS);
-	assert_int_equal(brk_shm_create(bad, was.resource, PAGE, offset[0], old, memory, &h, NULL), VMCI_ERROR_NO_ACCESS);
+	assert_int_equal(brk_shm_create(bad, was.resource, PAGE, offset[0], old, memory, &h, NULL),
+			 VMCI_ERROR_NO_ACCESS);
 	assert_int_equal(brk_shm_create(bad, was.resource, WINDOW, offset[0], old, else_where, &h, NULL),
 			 VMCI_ERROR_NO_ACCESS);
 	assert_int_equal(brk_shm_create(bad, is.resource, 3 * PAGE, offset[1], new, memory, &h, NULL),
@@ -366,7 +368,8 @@ static void test_wrong_claims(void **state)
 	assert_int_equal(brk_window_show(bad, "domain/inner", WINDOW, of_window, memory, NULL), VMCI_ERROR_NO_ACCESS);
 	assert_int_equal(brk_window_show(bad, "vm/alone", WINDOW, of_window, else_where, NULL), VMCI_ERROR_NO_ACCESS);
 	assert_int_equal(brk_window_show(bad, "vm/alone", WINDOW, NULL, memory, NULL), VMCI_ERROR_NO_ACCESS);
-	assert_int_equal(brk_window_show(bad, "vm/alone", WINDOW + 1, of_window, memory, NULL), VMCI_ERROR_INVALID_ARGS);
+	assert_int_equal(brk_window_show(bad, "vm/alone", WINDOW + 1, of_window, memory, NULL),
+			 VMCI_ERROR_INVALID_ARGS);
 	/* First come, but of an older time. */
 	assert_int_equal(brk_shm_create(bad, was.resource, WINDOW, offset[0], old, memory, &h, NULL), 0);
 	good = rig_join(rig, 6, 2);
@@ -572,7 +575,8 @@ static void test_at_random(void **state)
 
 	w->rig = *state;
 	srand(4711);
-	assert_int_equal(brk_window_new(w->rig->brk, "domain/inner", WINDOW, rig_window(w->rig, 7, w->page), &window), 0);
+	assert_int_equal(brk_window_new(w->rig->brk, "domain/inner", WINDOW, rig_window(w->rig, 7, w->page), &window),
+			 0);
 	for (unsigned i = 0; i < USERS; i++)
 		join(w, i, false);
 	brk_window_unref(w->rig->brk, window);

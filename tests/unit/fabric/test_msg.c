@@ -47,7 +47,7 @@ static const struct row rows[] = {
 	{ FAB_DG_SEND, FAB_REPLY, "", NONE, "b", 0, 0, 0 },
 	{ FAB_EVENTS, FAB_REQUEST, "", NONE, "0", 0, 0, 1 },
 	{ FAB_EVENTS, FAB_REPLY, "", NONE, "0", 0, 0, 0 },
-	{ FAB_WATCH, FAB_REQUEST, "c", { 0, 0x10, END }, "0", 0, 0, 0 },
+	{ FAB_WATCH, FAB_REQUEST, "c", { 0, 1, 0x10, END }, "0", 0, 0, 0 },
 	{ FAB_WATCH, FAB_REPLY, "", NONE, "0", 0, 0, 0 },
 	{ FAB_BELL_CREATE, FAB_REQUEST, "rt", RESUME, "0", 0, 0, 1 },
 	{ FAB_BELL_CREATE, FAB_REPLY, "crt", NONE, "0", 0, 0, 0 },

@@ -21,8 +21,8 @@ static const struct share_request request = {
 static void test_request(void **state)
 {
 	static const uint8_t wire[] = {
-		1, 0, 2, 0, 0, 0, 0, 0, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 42, 0, 0, 0, 1, 0, 0, 0x40, 0, 0xff,
-		0xee, 0xdd, 0xcc, 0xbb, 0xaa, 0x99,
+		1, 0, 2, 0, 0, 0, 0, 0, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 42, 0, 0, 0, 1, 0, 0, 0x40,
+		0, 0xff, 0xee, 0xdd, 0xcc, 0xbb, 0xaa, 0x99,
 	};
 	uint8_t buf[SHARE_REQUEST_SIZE + 8] = { 0 };
 	struct share_request back;
@@ -61,7 +61,8 @@ static void test_requests_that_are_too_short(void **state)
 static void test_reply(void **state)
 {
 	static struct share_reply reply = {
-		.action = SHARE_OWNERS, .code = VMCI_ERROR_NO_ACCESS, .id = 7, .handle = { 1, 2 }, .bytes = 3, .offset = 4096,
+		.action = SHARE_OWNERS, .code = VMCI_ERROR_NO_ACCESS, .id = 7, .handle = { 1, 2 }, .bytes = 3,
+		.offset = 4096,
 	}, back;
 	uint8_t buf[SHARE_REPLY_MAX + 4];
 	size_t size;

@@ -448,7 +448,9 @@ static void test_a_new_vmcid_is_told_everything(void **state)
 	assert_int_equal(hold.size0, 8192);
 	assert_int_equal(hold.size1, 4096);
 	assert_int_equal(heard_count(b, FAB_QP_HOLD), 0);	/* of the other one nobody has to know */
-	assert_int_equal(heard(b, FAB_WATCH).handle.context, OTHER);
+	hold = heard(b, FAB_WATCH);
+	assert_int_equal(hold.handle.context, OTHER);
+	assert_int_equal(hold.flags, FAB_F_RESUME);
 
 	assert_int_equal(send_to(b, theirs, 1), 25);
 	assert_true(mail(b, theirs, inside, 7, 1));

@@ -350,7 +350,7 @@ static void test_nonsense(void **state)
 	share_request_build(buf, &request);
 	/* Where no answer may go. */
 	for (uint32_t port = 0; port < 2; port++)
-		assert_int_equal(shares_ask(rig.shares, !rig.is_held, port, buf, SHARE_REQUEST_SIZE), VMCI_ERROR_INVALID_ARGS);
+		assert_int_equal(shares_ask(rig.shares, true, port, buf, SHARE_REQUEST_SIZE), VMCI_ERROR_INVALID_ARGS);
 	assert_int_equal(shares_ask(rig.shares, !rig.is_held, ANY, buf, SHARE_REQUEST_SIZE), VMCI_ERROR_INVALID_ARGS);
 	request.version = 2;
 	share_request_build(buf, &request);

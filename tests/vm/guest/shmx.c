@@ -7,7 +7,7 @@
  *	hold C:R			attach, say "ready C:R", and wait
  *	query C:R			say the size
  *	twice C:R			attach twice; the second result
- *	fill N SIZE			make as many as there can be, N at most; how many, and why no more; and end without more
+ *	fill N SIZE			make as many as there can be, N at most; how many, why no more; and just end
  *	nobody ...			any of these as a user without rights
  *	ask HEX				the payload HEX to the service; what it answers, in hexadecimal digits
  *
