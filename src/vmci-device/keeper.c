@@ -20,10 +20,10 @@
  * descriptors that came with it. They are whole messages, but for the case that more than LIMIT_VFIO_MESSAGE bytes were
  * waiting; then the next header is a bad one, and the connection ends as it does without a keeper.
  *
- * The page names the message that was being carried out. If it was a posted write that moves datagrams, the stand-in
- * makes up for it. Of accesses with an answer a VMM has one at a time, and would wait seconds for it with the VM
- * standing still: it gets an error. Should it have been answered already, in the last microseconds, the VMM ignores the
- * second answer.
+ * The page names the message that was being carried out. If the stand-in should have followed it and was never fed with
+ * it, it was not begun, and is served now. If it was a posted write that moves datagrams, the stand-in makes up for it.
+ * Of accesses with an answer a VMM has one at a time, and would wait seconds for it with the VM standing still: it gets
+ * an error. Should it have been answered already, in the last microseconds, the VMM ignores the second answer.
  *
  * One kind of access must not get an error where the guest can tell: a byte of the ports' stream, for an error reads as
  * 0xff, and one such byte in the middle of a header can keep a guest's driver reading for ever. The page says how far the
@@ -87,6 +87,7 @@ struct page {
 #define PENDING_POSTED (1ull << 35)	/* wants no reply */
 #define PENDING_READ (1ull << 33)	/* of a byte of DATA_IN */
 #define PENDING_WRITE (1ull << 34)	/* to DATA_OUT */
+#define PENDING_FED (1ull << 36)	/* the stand-in is fed with it, before it is carried out */
 
 /* --- In vmci-device ------------------------------------------------------------------------- */
 
@@ -182,13 +183,16 @@ struct vus_input *keeper_input(struct keeper *k)
 }
 
 /* Note down what is about to be carried out, for answer_pending(). */
-static void note_pending(struct page *page, const struct vus_header *header, const uint8_t *msg, size_t len)
+static void note_pending(struct page *page, const struct vus_header *header, const uint8_t *msg, size_t len,
+			 bool is_fed)
 {
 	uint64_t pending = PENDING | (uint64_t)header->cmd << 16 | header->id;
 	struct vus_access access;
 
 	if (header->flags & VUS_NO_REPLY)
 		pending |= PENDING_POSTED;
+	if (is_fed)
+		pending |= PENDING_FED;
 
 	if (standin_stream_read(msg, len, &access)) {
 		atomic_store_explicit(&page->pending, 0, memory_order_relaxed);
@@ -208,6 +212,7 @@ static void note_pending(struct page *page, const struct vus_header *header, con
 void keeper_tell(struct keeper *k, const uint8_t *msg, size_t len, const int *fds, size_t n_fds)
 {
 	struct vus_header header;
+	bool is_fed;
 	uint8_t head[VUS_HEADER_SIZE];
 	struct iovec iov[] = {
 		{ .iov_base = head, .iov_len = sizeof(head) },
@@ -217,8 +222,9 @@ void keeper_tell(struct keeper *k, const uint8_t *msg, size_t len, const int *fd
 	if (!is_usable(k) || k->feed < 0)
 		return;
 	vus_header_parse(msg, &header);
-	note_pending(k->page, &header, msg, len);
-	if (!standin_wants(&k->filter, msg, len))
+	is_fed = standin_wants(&k->filter, msg, len);
+	note_pending(k->page, &header, msg, len, is_fed);
+	if (!is_fed)
 		return;
 	memcpy(head, msg, sizeof(head));
 	put_le32(head + 8, header.flags | VUS_NO_REPLY);
@@ -343,16 +349,21 @@ static size_t begun(const struct page *page, uint64_t pending)
 	return header.id == (uint16_t)pending && header.cmd == (uint16_t)(pending >> 16) ? header.size : 0;
 }
 
+/* What was being carried out, once the stand-in has followed all that it was fed with. As page.pending */
+static uint64_t find_pending(const struct watch *w)
+{
+	uint64_t pending = atomic_load(&w->page->pending);
+
+	if (pending & PENDING_FED && !standin_has_followed(w->standin, (uint16_t)(pending >> 16), (uint16_t)pending))
+		return 0;
+	return pending;
+}
+
 /* Serve the VMM until it ends. Never returns. */
 static void __attribute__((noreturn)) serve(struct watch *w)
 {
-	uint64_t pending = atomic_load(&w->page->pending);
-	struct standin_left left = {
-		.carry = &w->page->carry,
-		.input = &w->page->input,
-		.skip = begun(w->page, pending),
-		.sending = pending & PENDING_WRITE,
-	};
+	struct standin_left left = { .carry = &w->page->carry, .input = &w->page->input };
+	uint64_t pending;
 	int r = 0;
 
 	close(FD_CONTROL);
@@ -363,6 +374,9 @@ static void __attribute__((noreturn)) serve(struct watch *w)
 	log_open(NAME, w->config->level);
 	log_warn("cid %u: vmci-device has gone before its VM; the guest's streams end, and all its connects fail",
 		 w->config->device.cid);
+	pending = find_pending(w);
+	left.skip = begun(w->page, pending);
+	left.sending = pending & PENDING_WRITE;
 	standin_take_over(w->standin, fd_take(&w->vmm), &left);
 	answer_pending(w, pending);
 	/* Who reads our messages may wait for the end of vmci-device. */

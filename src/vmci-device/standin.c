@@ -44,6 +44,7 @@
 
 /**
  * struct standin - see above
+ * @last:           header of the message that was followed last
  * @send, @receive: where the driver's buffers are, as it wrote it to the registers; 0: nowhere
  * @settle_at:      when the VMM has been quiet for long enough to settle; 0: settled, or following
  * @settle_by:      when to settle at the latest
@@ -56,6 +57,7 @@ struct standin {
 	struct dev *dev;
 	struct vus_session *session;
 	bool serves;
+	struct vus_header last;
 	uint32_t send;
 	uint32_t receive;
 	uint64_t settle_at;
@@ -254,11 +256,23 @@ static void op_dma_changed(void *ctx, uint64_t addr, uint64_t size, bool mapped)
 	(void)mapped;
 }
 
+static void op_tap(void *ctx, const uint8_t *msg, size_t len, const int *fds, size_t n_fds)
+{
+	struct standin *s = ctx;
+
+	(void)len;
+	(void)fds;
+	(void)n_fds;
+	if (!s->serves)
+		vus_header_parse(msg, &s->last);
+}
+
 static const struct vus_ops session_ops = {
 	.region_read = op_read,
 	.region_write = op_write,
 	.reset = op_reset,
 	.dma_changed = op_dma_changed,
+	.tap = op_tap,
 };
 
 /* --- Ports of the device -------------------------------------------------------------------- */
@@ -368,6 +382,11 @@ struct standin *standin_free(struct standin *s)
 	s->dma = vus_dma_free(s->dma);
 	free(s);
 	return NULL;
+}
+
+bool standin_has_followed(const struct standin *s, uint16_t cmd, uint16_t id)
+{
+	return s->last.cmd == cmd && s->last.id == id;
 }
 
 int standin_fd(const struct standin *s)

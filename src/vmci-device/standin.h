@@ -52,6 +52,9 @@ int standin_new(int fd, const struct dev_config *config, struct standin **ret_st
 /* standin_free() - drop guest memory, interrupts and the connection; NULL is fine. Returns NULL. */
 struct standin *standin_free(struct standin *s);
 
+/* standin_has_followed() - was the message of command @cmd and this @id the last that it was fed with? */
+bool standin_has_followed(const struct standin *s, uint16_t cmd, uint16_t id);
+
 /* standin_fd() - what to poll for standin_events(): where it is fed, later the VMM. Owned by the stand-in */
 int standin_fd(const struct standin *s);
 short standin_events(const struct standin *s);

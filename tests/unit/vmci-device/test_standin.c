@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Which messages of a VMM the keeper has to hear of. */
+/* Which messages of a VMM the keeper has to hear of, and what it makes of them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -132,6 +134,147 @@ static void test_next_driver(void **state)
 	assert_false(wants_reg(&filter, VMCI_REG_DATA_OUT_LOW, 0x1000));
 }
 
+/* --- Following, and taking over ---------------------------------------------------------------------------------- */
+
+#define COMMAND 4u	/* of config space; 7 and 6 are what a driver writes there */
+
+/* One message into @buf; returns its size */
+static size_t put_message(uint8_t *buf, unsigned cmd, uint32_t flags, uint16_t id, const void *body, size_t len)
+{
+	memset(buf, 0, VUS_HEADER_SIZE);
+	put_le16(buf, id);
+	put_le16(buf + 2, (uint16_t)cmd);
+	put_le32(buf + 4, (uint32_t)(VUS_HEADER_SIZE + len));
+	put_le32(buf + 8, flags);
+	memcpy(buf + VUS_HEADER_SIZE, body, len);
+	return VUS_HEADER_SIZE + len;
+}
+
+static size_t put_command(uint8_t *buf, uint16_t id, uint32_t flags, uint16_t value)
+{
+	uint8_t body[VUS_ACCESS_SIZE + 2];
+
+	put_le64(body, COMMAND);
+	put_le32(body + 8, VUS_REGION_CONFIG);
+	put_le32(body + 12, 2);
+	put_le16(body + 16, value);
+	return put_message(buf, VUS_CMD_REGION_WRITE, flags, id, body, sizeof(body));
+}
+
+/* struct stage - a stand-in, what it is fed by, and its VMM */
+struct stage {
+	struct standin *standin;
+	int feed;
+	int vmm;
+};
+
+static void handle(struct stage *stage)
+{
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(standin_handle(stage->standin), 0);
+}
+
+static void feed(struct stage *stage, const uint8_t *msg, size_t size)
+{
+	assert_int_equal(send(stage->feed, msg, size, 0), size);
+	handle(stage);
+}
+
+static void open_stage(struct stage *stage)
+{
+	static const struct dev_config config = { .cid = 42, .irq = DEV_IRQ_MSIX };
+	static const uint8_t version[] = "\0\0\1\0{}";
+	uint8_t msg[64];
+	int pair[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	stage->feed = pair[0];
+	assert_int_equal(standin_new(pair[1], &config, &stage->standin), 0);
+	feed(stage, msg, put_message(msg, VUS_CMD_VERSION, VUS_NO_REPLY, 1, version, sizeof(version)));
+}
+
+static void take_over(struct stage *stage, const struct vus_input *input, size_t skip)
+{
+	static const struct dev_carry carry;
+	const struct standin_left left = { .carry = &carry, .input = input, .skip = skip };
+	int pair[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	stage->vmm = pair[0];
+	standin_take_over(stage->standin, pair[1], &left);
+	handle(stage);
+}
+
+/* What the VMM reads at COMMAND */
+static unsigned command(struct stage *stage)
+{
+	uint8_t body[VUS_ACCESS_SIZE], msg[64];
+
+	put_le64(body, COMMAND);
+	put_le32(body + 8, VUS_REGION_CONFIG);
+	put_le32(body + 12, 2);
+	while (recv(stage->vmm, msg, sizeof(msg), 0) > 0)
+		;
+	assert_true(send(stage->vmm, msg, put_message(msg, VUS_CMD_REGION_READ, 0, 99, body, sizeof(body)), 0) > 0);
+	handle(stage);
+	assert_int_equal(recv(stage->vmm, msg, sizeof(msg), 0), VUS_HEADER_SIZE + VUS_ACCESS_SIZE + 2);
+	return get_le16(msg + VUS_HEADER_SIZE + VUS_ACCESS_SIZE);
+}
+
+static void close_stage(struct stage *stage)
+{
+	standin_free(stage->standin);
+	close(stage->feed);
+	close(stage->vmm);
+}
+
+static void test_has_followed(void **state)
+{
+	struct stage stage;
+	uint8_t msg[64];
+
+	(void)state;
+	open_stage(&stage);
+	assert_true(standin_has_followed(stage.standin, VUS_CMD_VERSION, 1));
+	feed(&stage, msg, put_command(msg, 7, VUS_NO_REPLY, 6));
+	assert_true(standin_has_followed(stage.standin, VUS_CMD_REGION_WRITE, 7));
+	assert_false(standin_has_followed(stage.standin, VUS_CMD_REGION_WRITE, 8));
+	assert_false(standin_has_followed(stage.standin, VUS_CMD_VERSION, 7));
+	take_over(&stage, NULL, 0);
+	assert_int_equal(command(&stage), 6);
+	/* It serves now: that is no following */
+	assert_true(standin_has_followed(stage.standin, VUS_CMD_REGION_WRITE, 7));
+	close_stage(&stage);
+}
+
+/* What the dead process had received is served, but for what it had begun */
+static void test_serves_what_was_left(void **state)
+{
+	static struct vus_input input;
+	struct stage stage;
+	uint8_t reply[64];
+	size_t first, second;
+
+	(void)state;
+	for (int skip = 0; skip < 2; skip++) {
+		memset(&input, 0, sizeof(input));
+		input.start = 100;
+		first = put_command(input.bytes + 100, 7, 0, 7);
+		second = put_command(input.bytes + 100 + first, 8, 0, 6);
+		open_stage(&stage);
+		take_over(&stage, &input, skip ? first + second : first);
+		/* An answer, or none */
+		if (!skip) {
+			assert_true(recv(stage.vmm, reply, sizeof(reply), 0) >= (ssize_t)VUS_HEADER_SIZE);
+			assert_int_equal(get_le16(reply), 8);
+		} else {
+			assert_int_equal(recv(stage.vmm, reply, sizeof(reply), 0), -1);
+		}
+		assert_int_equal(command(&stage), skip ? 0 : 6);
+		close_stage(&stage);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -140,6 +283,8 @@ int main(void)
 		cmocka_unit_test(test_registers),
 		cmocka_unit_test(test_transfers),
 		cmocka_unit_test(test_next_driver),
+		cmocka_unit_test(test_has_followed),
+		cmocka_unit_test(test_serves_what_was_left),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
