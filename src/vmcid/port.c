@@ -21,8 +21,9 @@
  *
  * Sockets that were passed are not ours alone. Their flags can be changed under us, and connect(2) waits for room in
  * the listener's queue unless O_NONBLOCK is set. So it is set, and an alarm ends a wait all the same (as in closer.c). Who
- * makes us wait has done so on purpose. Nothing is checked of a socket that could change between check and use: the
- * kernel binds and connects once.
+ * makes us wait has done so on purpose. The kernel binds and connects a socket once. So its name is compared after it is
+ * set, whoever has set it, and before it is connected; nothing else is checked of a socket that could change between check
+ * and use.
  *
  * A guest has no listeners here. Who connects to one is connected to a listener of our own that is there for just
  * that, so that the socket gets a peer with the right name; what it accepts goes to the guest's device.
@@ -466,6 +467,17 @@ enum brk_listener ports_look(const struct ports *ports, uint32_t cid, uint32_t p
 
 /* --- Connecting -------------------------------------------------------------------------------------------------- */
 
+/* Is the name one that @self would get? Its port may be VMCI_PORT_ANY. @ret_address: what it says, if it is */
+static bool is_name_of(const struct sockaddr_un *sun, socklen_t len, const struct fab_address *self,
+		       struct fab_address *ret_address)
+{
+	return !fab_address_parse(sun, len, ret_address) && ret_address->kind == self->kind &&
+	       ret_address->context == self->context &&
+	       (self->port == VMCI_PORT_ANY || ret_address->port == self->port) && ret_address->uid == self->uid &&
+	       ret_address->gid == self->gid && ret_address->pid == self->pid &&
+	       strcmp(ret_address->vm, self->vm) == 0;
+}
+
 int32_t ports_source(struct ports *ports, int fd, struct fab_address *self)
 {
 	struct fab_address bound;
@@ -474,14 +486,9 @@ int32_t ports_source(struct ports *ports, int fd, struct fab_address *self)
 
 	/* Bound by us for an earlier try, perhaps; what matters is that we would give it this name now. */
 	if (is_bound(fd, &sun, &len)) {
-		if (fab_address_parse(&sun, len, &bound) || bound.kind != self->kind ||
-		    bound.context != self->context || bound.uid != self->uid || bound.gid != self->gid || bound.pid != self->pid ||
-		    strcmp(bound.vm, self->vm) != 0)
-			return VMCI_ERROR_INVALID_ARGS;
-		if (self->port != VMCI_PORT_ANY && self->port != bound.port)
+		if (!is_name_of(&sun, len, self, &bound))
 			return VMCI_ERROR_INVALID_ARGS;
 		self->port = bound.port;
-		return 0;
 	}
 	if (self->kind == FAB_ADDRESS_VM)
 		return 0;
@@ -495,23 +502,34 @@ int32_t ports_source(struct ports *ports, int fd, struct fab_address *self)
 	return VMCI_ERROR_NO_RESOURCES;
 }
 
-/* Give @fd its name, if it has none. Return: 0 or a negative errno */
+/*
+ * Give @fd its name, if it has none. What it was when ports_source() looked does not count: whoever else has the socket
+ * may have bound it since. A name that is set stays, so it is looked at once more, and that is the one that listeners see.
+ *
+ * Return: 0; -EINVAL: it has another name; another negative errno
+ */
 static int name_socket(int fd, const struct fab_address *self)
 {
+	struct fab_address bound;
 	struct sockaddr_un sun;
 	socklen_t len;
-	int r;
+	int r = 0;
 
-	if (is_bound(fd, &sun, &len))
-		return 0;
-	len = fab_address_build(self, random_bits(), &sun);
-	r = bind_patiently(fd, &sun, len);
-	/* Somebody has taken one of 2^52 names, or they are very many. */
-	if (r == -EADDRINUSE) {
+	assert(self->kind == FAB_ADDRESS_VM || self->port != VMCI_PORT_ANY);
+	if (!is_bound(fd, &sun, &len)) {
 		len = fab_address_build(self, random_bits(), &sun);
 		r = bind_patiently(fd, &sun, len);
+		/* Somebody has taken one of 2^52 names, or they are very many. */
+		if (r == -EADDRINUSE) {
+			len = fab_address_build(self, random_bits(), &sun);
+			r = bind_patiently(fd, &sun, len);
+		}
+		/* -EINVAL: somebody was faster, perhaps. */
+		if (r != -EINVAL)
+			return r;
+		(void)is_bound(fd, &sun, &len);
 	}
-	return r;
+	return is_name_of(&sun, len, self, &bound) ? 0 : -EINVAL;
 }
 
 int32_t ports_connect(struct ports *ports, int fd, const struct fab_address *self, uint32_t cid, uint32_t port)

@@ -49,7 +49,8 @@ int32_t ports_source(struct ports *ports, int fd, struct fab_address *self);
  * ports_connect() - connect @fd, of @self, to port @port of context @cid
  *
  * Return: 0; VMCI_ERROR_NOT_FOUND: nobody listens there, or at another kind of socket; VMCI_ERROR_WOULD_BLOCK: its
- * queue is full; VMCI_ERROR_INVALID_ARGS: the socket is in use; VMCI_ERROR_NO_MEM; VMCI_ERROR_UNAVAILABLE.
+ * queue is full; VMCI_ERROR_INVALID_ARGS: the socket is in use, or has another name than @self; VMCI_ERROR_NO_MEM;
+ * VMCI_ERROR_UNAVAILABLE.
  * -EINTR: whoever else has the socket made us wait
  */
 int32_t ports_connect(struct ports *ports, int fd, const struct fab_address *self, uint32_t cid, uint32_t port);

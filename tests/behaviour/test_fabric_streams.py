@@ -6,6 +6,7 @@ doc/protocol-fabric.md, 13.
 import contextlib
 import ctypes
 import fcntl
+import mmap
 import os
 import socket
 import threading
@@ -321,6 +322,55 @@ def test_forged_names(host, user):
         server, name = listener.accept()
         assert parse_address(name) == Address(HOST, 2222, (uid, gid, pid))
         server.close()
+    assert not is_readable(listener)
+    listener.close()
+
+
+def test_a_source_that_somebody_listens_at(host, user):
+    """Also for a socket that its program has bound itself."""
+    listener, _ = host.listener(PORT)
+    taken, port = host.listener()
+    with user.new_socket() as sock:
+        sock.bind(lie(HOST, port, f"{USER}.{USER}.{os.getpid()}"))
+        assert user.connect((HOST, PORT), sock) == ALREADY_EXISTS
+        taken.close()
+        assert user.connect((HOST, PORT), sock) == 0
+    listener.close()
+
+
+def test_forged_while_vmcid_looks(host, user):
+    """The socket gets a name while vmcid is about to give it one. What listeners see is the truth all the same; the
+    steps between which it matters one by one: tests/unit/vmcid/test_port.c.
+    """
+    listener, _ = host.listener(PORT)
+    names, gate = set(), mmap.mmap(-1, 2)
+    for n in range(1000):
+        gate[0] = gate[1] = 0
+        sock = user.new_socket()
+        forged = lie(HOST, 22, "0.0.1", f"{n:013x}")
+        pid = os.fork()
+        if not pid:
+            gate[0] = 1
+            while not gate[1]:
+                pass
+            for _ in range(n % 100 * 20):
+                pass
+            with contextlib.suppress(OSError):
+                sock.bind(forged)
+            os._exit(0)
+        while not gate[0]:
+            pass
+        gate[1] = 1
+        status = user.connect((HOST, PORT), sock)
+        os.waitpid(pid, 0)
+        sock.close()
+        assert status in (0, INVALID_ARGS)
+        if status == 0:
+            server, name = listener.accept()
+            names.add(parse_address(name).who)
+            server.close()
+    assert names <= {(USER, USER, os.getpid())}, names
+    gate.close()
     assert not is_readable(listener)
     listener.close()
 
