@@ -34,6 +34,7 @@
 #include "base/closer.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "port.h"
 #include "proto/limits.h"
 #include "thing.h"
 
@@ -96,13 +97,21 @@ static int connect_to(const struct endpoints *endpoints, const struct endpoint *
 
 /* --- Coming and going ----------------------------------------------------------------------------------------- */
 
-/* With everything that the broker has of it, the sink too. */
+/* With everything that the broker has of it, the sink too; and with the ports of its context, if it was the last there. */
 static void endpoint_free(struct endpoints *endpoints, struct endpoint *endpoint, bool unlink)
 {
+	struct server *server = endpoints->server;
+	uint32_t cid = endpoint->client ? brk_client_cid(endpoint->client) : VMCI_INVALID_ID;
+
 	if (unlink)
-		rundir_unlink(endpoints->server->rundir, endpoint->path);
+		rundir_unlink(server->rundir, endpoint->path);
 	brk_client_free(endpoint->client);
 	free(endpoint);
+	/* Others of that context may be on their way: ports_settle() sees to it then. */
+	if (server->is_stopping || server->in_grace)
+		return;
+	if (cid != VMCI_INVALID_ID && !brk_cid_is_there(server->brk, cid))
+		ports_forget(server->ports, cid);
 }
 
 static bool has_gone(const struct endpoints *endpoints, const struct endpoint *endpoint)

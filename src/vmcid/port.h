@@ -70,10 +70,13 @@ int ports_socket(void);
 /* ports_forget() - context @cid has gone, and its ports with it, whoever still listens there */
 void ports_forget(struct ports *ports, uint32_t cid);
 
-/* ports_claim() - context @cid is user @uid's now: what other users have bound there goes */
+/*
+ * ports_claim() - context @cid, not the host's, is user @uid's now: what other users have bound there goes. What is from
+ * before a restart is left to ports_settle().
+ */
 void ports_claim(struct ports *ports, uint32_t cid, uid_t uid);
 
-/* ports_settle() - who has not come back does not: forget the contexts that are not there */
+/* ports_settle() - who has not come back does not: forget the contexts that are not there, or are another user's now */
 void ports_settle(struct ports *ports, const struct brk *brk);
 
 #endif /* VMCID_PORT_H */
