@@ -725,6 +725,15 @@ static int32_t do_dg_destroy(struct call *call)
 	return brk_dg_destroy(call->client, call->msg->handle);
 }
 
+/* A socket of others made us wait, which it can only on purpose. */
+static int32_t no_waiting(struct peer *peer, int32_t r)
+{
+	if (r != -EINTR)
+		return r;
+	peer_fail(peer, "it made us wait at its socket");
+	return VMCI_ERROR_INVALID_ARGS;
+}
+
 static int32_t do_dg_bind(struct call *call)
 {
 	struct peer *peer = call->peer;
@@ -737,7 +746,7 @@ static int32_t do_dg_bind(struct call *call)
 		.handle = call->msg->handle,
 	};
 
-	return endpoint_bind(peer->server->endpoints, &wish, call->msg->fd[0], &call->reply.handle);
+	return no_waiting(peer, endpoint_bind(peer->server->endpoints, &wish, call->msg->fd[0], &call->reply.handle));
 }
 
 static int32_t do_dg_send(struct call *call)
@@ -987,15 +996,6 @@ static int32_t do_list(struct call *call)
 }
 
 /* --- Streams */
-
-/* A socket of others made us wait, which it can only on purpose. */
-static int32_t no_waiting(struct peer *peer, int32_t r)
-{
-	if (r != -EINTR)
-		return r;
-	peer_fail(peer, "it made us wait at its socket");
-	return VMCI_ERROR_INVALID_ARGS;
-}
 
 static int32_t do_stream_bind(struct call *call)
 {

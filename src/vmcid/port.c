@@ -47,13 +47,13 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "patient.h"
 #include "proto/limits.h"
 
 #define BUCKETS 1024u
@@ -325,40 +325,6 @@ static bool is_bound(int fd, struct sockaddr_un *sun, socklen_t *len)
 	return getsockname(fd, (struct sockaddr *)sun, len) || *len > sizeof(sa_family_t);
 }
 
-static void set_alarm(unsigned usec)
-{
-	const struct timeval every = { .tv_usec = usec };
-	const struct itimerval timer = { .it_value = every, .it_interval = every };
-
-	setitimer(ITIMER_REAL, &timer, NULL);
-}
-
-/* bind(2). Return: 0 or a negative errno; -EINTR: somebody made us wait */
-static int bind_patiently(int fd, const struct sockaddr_un *sun, socklen_t len)
-{
-	int r;
-
-	set_alarm(LIMIT_PORTS_WAIT_USEC);
-	r = bind(fd, (const struct sockaddr *)sun, len) ? -errno : 0;
-	set_alarm(0);
-	return r;
-}
-
-/* connect(2), likewise. -EAGAIN: the listener's queue is full. */
-static int connect_at_once(int fd, const struct sockaddr_un *sun)
-{
-	int flags = fcntl(fd, F_GETFL), r;
-
-	if (flags < 0 || (!(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK)))
-		return -errno;
-	set_alarm(LIMIT_PORTS_WAIT_USEC);
-	r = connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) ? -errno : 0;
-	set_alarm(0);
-	if (!(flags & O_NONBLOCK))
-		(void)fcntl(fd, F_SETFL, flags);
-	return r;
-}
-
 static int32_t code_of(int error)
 {
 	switch (error) {
@@ -419,7 +385,7 @@ static int bind_path(const struct ports *ports, int fd, const struct sockaddr_un
 {
 	char name[NAME_SIZE];
 	mode_t mask = umask(07777 & ~mode);
-	int r = bind_patiently(fd, sun, sizeof(*sun));
+	int r = patient_bind(fd, sun, sizeof(*sun));
 
 	if (r == -ENOENT) {
 		folder_name(name, cid);
@@ -428,7 +394,7 @@ static int bind_path(const struct ports *ports, int fd, const struct sockaddr_un
 			r = -errno;
 		umask(07777 & ~mode);
 		if (r == -ENOENT)
-			r = bind_patiently(fd, sun, sizeof(*sun));
+			r = patient_bind(fd, sun, sizeof(*sun));
 	}
 	umask(mask);
 	if (r)
@@ -555,11 +521,11 @@ static int name_socket(int fd, const struct fab_address *self)
 	assert(self->kind == FAB_ADDRESS_VM || self->port != VMCI_PORT_ANY);
 	if (!is_bound(fd, &sun, &len)) {
 		len = fab_address_build(self, random_bits(), &sun);
-		r = bind_patiently(fd, &sun, len);
+		r = patient_bind(fd, &sun, len);
 		/* Somebody has taken one of 2^52 names, or they are very many. */
 		if (r == -EADDRINUSE) {
 			len = fab_address_build(self, random_bits(), &sun);
-			r = bind_patiently(fd, &sun, len);
+			r = patient_bind(fd, &sun, len);
 		}
 		/* -EINVAL: somebody was faster, perhaps. */
 		if (r != -EINVAL)
@@ -577,7 +543,7 @@ int32_t ports_connect(struct ports *ports, int fd, const struct fab_address *sel
 	if (!r)
 		r = name_socket(fd, self);
 	if (!r)
-		r = connect_at_once(fd, &sun);
+		r = patient_connect(fd, &sun, sizeof(sun));
 	return code_of(r);
 }
 
@@ -602,7 +568,7 @@ int32_t ports_join(struct ports *ports, int fd, const struct fab_address *self, 
 	if (!r && listen(listener, 1))
 		r = -errno;
 	if (!r)
-		r = connect_at_once(fd, &sun);
+		r = patient_connect(fd, &sun, sizeof(sun));
 	if (!r) {
 		end = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		r = end < 0 ? -errno : 0;
