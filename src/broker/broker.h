@@ -170,6 +170,9 @@ void brk_unreserve(struct brk *brk, uint32_t cid);
 /* brk_cid_is_there() - is there such a context: the host's, or one that somebody has joined? */
 bool brk_cid_is_there(const struct brk *brk, uint32_t cid);
 
+/* brk_cid_is_of() - is it a context of programs of user @uid? Not the host's, nor a VM's. */
+bool brk_cid_is_of(const struct brk *brk, uint32_t cid, uint32_t uid);
+
 /* brk_cid_is_free() - could a VM have it: 16 or more, no context's, not reserved? */
 bool brk_cid_is_free(const struct brk *brk, uint32_t cid);
 

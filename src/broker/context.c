@@ -356,6 +356,13 @@ bool brk_cid_is_there(const struct brk *brk, uint32_t cid)
 	return brk_context_present(brk, cid) != NULL;
 }
 
+bool brk_cid_is_of(const struct brk *brk, uint32_t cid, uint32_t uid)
+{
+	const struct brk_context *context = brk_context_present(brk, cid);
+
+	return context && context->presence == BRK_SOFTWARE && context->uid == uid;
+}
+
 bool brk_cid_is_free(const struct brk *brk, uint32_t cid)
 {
 	const struct brk_context *context = brk_context_find(brk, cid);

@@ -34,6 +34,8 @@
 #include "base/closer.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "patient.h"
+#include "port.h"
 #include "proto/limits.h"
 #include "thing.h"
 
@@ -96,13 +98,21 @@ static int connect_to(const struct endpoints *endpoints, const struct endpoint *
 
 /* --- Coming and going ----------------------------------------------------------------------------------------- */
 
-/* With everything that the broker has of it, the sink too. */
+/* With everything that the broker has of it, the sink too; and with the ports of its context, if it was the last there. */
 static void endpoint_free(struct endpoints *endpoints, struct endpoint *endpoint, bool unlink)
 {
+	struct server *server = endpoints->server;
+	uint32_t cid = endpoint->client ? brk_client_cid(endpoint->client) : VMCI_INVALID_ID;
+
 	if (unlink)
-		rundir_unlink(endpoints->server->rundir, endpoint->path);
+		rundir_unlink(server->rundir, endpoint->path);
 	brk_client_free(endpoint->client);
 	free(endpoint);
+	/* Others of that context may be on their way: ports_settle() sees to it then. */
+	if (server->is_stopping || server->in_grace)
+		return;
+	if (cid != VMCI_INVALID_ID && !brk_cid_is_there(server->brk, cid))
+		ports_forget(server->ports, cid);
 }
 
 static bool has_gone(const struct endpoints *endpoints, const struct endpoint *endpoint)
@@ -241,7 +251,7 @@ static const char *check(int fd, uid_t uid)
 	return NULL;
 }
 
-/* Give the program's socket its name, and connect to it. Return: 0; VMCI_ERROR_* */
+/* Give the program's socket its name, and connect to it. Return: 0; VMCI_ERROR_*; -EINTR: somebody made us wait */
 static int32_t name_it(const struct endpoints *endpoints, const struct endpoint *endpoint, int fd)
 {
 	struct sockaddr_un sun;
@@ -252,13 +262,13 @@ static int32_t name_it(const struct endpoints *endpoints, const struct endpoint 
 		/* The handle is ours: what lies there is left of somebody who has gone. */
 		rundir_unlink(endpoints->server->rundir, endpoint->path);
 		mask = umask(0177);
-		r = bind(fd, (const struct sockaddr *)&sun, sizeof(sun)) ? -errno : 0;
+		r = patient_bind(fd, &sun, sizeof(sun));
 		umask(mask);
 	}
 	if (!r)
 		r = connect_to(endpoints, endpoint);
-	if (!r)
-		return 0;
+	if (!r || r == -EINTR)
+		return r;
 	log_debug("endpoint %u:%u: %s", endpoint->handle.context, endpoint->handle.resource, strerror(-r));
 	return r == -ENOMEM ? VMCI_ERROR_NO_MEM : r == -EINVAL ? VMCI_ERROR_INVALID_ARGS : VMCI_ERROR_NO_RESOURCES;
 }

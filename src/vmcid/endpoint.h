@@ -43,7 +43,7 @@ struct endpoint_wish {
  * endpoint_bind() - DG_BIND: make the socket @fd, which stays the caller's, an endpoint
  *
  * Return: 0; VMCI_ERROR_INVALID_ARGS: it is no SOCK_DGRAM UNIX socket of that user without a name, or another context
- * is wished; as brk_dg_create()
+ * is wished; as brk_dg_create(). -EINTR: whoever else has the socket made us wait
  */
 int32_t endpoint_bind(struct endpoints *endpoints, const struct endpoint_wish *wish, int fd,
 		      struct vmci_handle *ret_handle);

@@ -18,6 +18,10 @@
  * What does not fit into the socket is kept in a list and written when there is room. The list is bounded; a client
  * that makes it overflow does not read, and is dropped.
  *
+ * Descriptors that are sent are counted, and others may have used up what there is. That ends a request
+ * (VMCI_ERROR_NO_RESOURCES), and nobody's connection: room for them is *reserved* before anything is done that could not
+ * be undone, and given up in the moment in which they are sent, or kept.
+ *
  * Ends are deferred: peer_fail() marks a peer, which gets no more turns, and frees it from the event loop. So
  * nobody finds a peer freed that he was about to answer.
  */
@@ -107,6 +111,7 @@ enum waiting {
  * @asks:       put to it, a device, and not answered; those that nobody waits for any more, too. @n_asks of them,
  *		@n_connects of these about streams
  * @in_flight:  descriptors sent that it may not have received; they are taken from @user
+ * @reserved:   descriptors for which room is taken from @user, while a request is carried out
  * @is_short:   @out waits for room for descriptors, not for room in the socket
  */
 struct peer {
@@ -139,6 +144,7 @@ struct peer {
 	unsigned n_out;
 	size_t out_size;
 	unsigned in_flight;
+	unsigned reserved;
 	bool is_short;
 
 	struct ask *asks;
@@ -241,6 +247,24 @@ static bool take_fds(struct peer *peer, unsigned n)
 	return user_take(peer->user, n);
 }
 
+/* Room for @n descriptors more that @peer will be sent before anything else is done. Return: false: there is none */
+static bool reserve(struct peer *peer, unsigned n)
+{
+	if (!take_fds(peer, n))
+		return false;
+	peer->reserved += n;
+	return true;
+}
+
+/* No more of them than there are. */
+static void unreserve(struct peer *peer, unsigned n)
+{
+	if (n > peer->reserved)
+		n = peer->reserved;
+	user_drop(peer->user, n);
+	peer->reserved -= n;
+}
+
 /* Like fab_send(); -ETOOMANYREFS also if the user has too many descriptors lying about. */
 static int put(struct peer *peer, const struct fab_msg *msg)
 {
@@ -312,12 +336,13 @@ static int keep(struct peer *peer, const struct fab_msg *msg)
 	return 0;
 }
 
-/* Descriptors stay the caller's. */
+/* Descriptors stay the caller's, who has reserved room for them. */
 static void send_msg(struct peer *peer, const struct fab_msg *msg)
 {
 	unsigned most = peer->is_device ? LIMIT_VMCID_QUESTIONS : LIMIT_VMCID_REPLIES;
 	int r = -EAGAIN;
 
+	unreserve(peer, msg->n_fds);
 	if (peer->is_ended)
 		return;
 	if (log_wants(LOG_LEVEL_TRACE))
@@ -393,6 +418,7 @@ static void reply(struct peer *peer, const struct fab_msg *request, int32_t stat
 	answer->serial = request->serial;
 	answer->status = status;
 	send_msg(peer, answer);
+	unreserve(peer, peer->reserved);
 }
 
 /* --- Asking devices ------------------------------------------------------------------------------------------ */
@@ -486,9 +512,13 @@ static int32_t ask(struct peer *peer, struct brk_client *device, struct fab_msg 
 		return VMCI_ERROR_WOULD_BLOCK;
 	if (!is_stream && to->n_asks - to->n_connects == FAB_PIPELINE)
 		return VMCI_ERROR_UNAVAILABLE;
+	if (msg->n_fds && !reserve(to, msg->n_fds))
+		return VMCI_ERROR_NO_RESOURCES;
 	new = calloc(1, sizeof(*new));
-	if (!new)
+	if (!new) {
+		unreserve(to, msg->n_fds);
 		return VMCI_ERROR_NO_MEM;
+	}
 	*new = (struct ask){
 		.next = to->asks,
 		.device = to,
@@ -498,6 +528,7 @@ static int32_t ask(struct peer *peer, struct brk_client *device, struct fab_msg 
 	};
 	if (sd_event_add_time_relative(to->server->event, &new->timer, CLOCK_MONOTONIC, usec, 0, on_ask_timeout, new) <
 	    0) {
+		unreserve(to, msg->n_fds);
 		free(new);
 		return VMCI_ERROR_NO_MEM;
 	}
@@ -550,7 +581,10 @@ static void answer_bell(struct ask *ask, struct fab_msg *answer)
 		ask_end(ask, VMCI_ERROR_UNAVAILABLE, NULL);
 		return;
 	}
-	ask_end(ask, 0, &(struct fab_msg){ .fd = { bell->fd[0] }, .n_fds = 1 });
+	if (reserve(ask->asker, 1))
+		ask_end(ask, 0, &(struct fab_msg){ .fd = { bell->fd[0] }, .n_fds = 1 });
+	else
+		ask_end(ask, VMCI_ERROR_NO_RESOURCES, NULL);
 	thing_free(bell);
 }
 
@@ -572,7 +606,9 @@ static void answer_pair(struct ask *ask, struct fab_msg *answer)
 		ask_end(ask, VMCI_ERROR_UNAVAILABLE, NULL);
 		return;
 	}
-	r = brk_qp_attached(asker->client, device->client, &ask->qp, msg.token);
+	r = VMCI_ERROR_NO_RESOURCES;
+	if (reserve(asker, msg.n_fds))
+		r = brk_qp_attached(asker->client, device->client, &ask->qp, msg.token);
 	memcpy(msg.fd, pair->fd, sizeof(pair->fd));
 	msg.other.context = ask->qp.handle.context;
 	msg.flags = ask->qp.direct ? FAB_F_DIRECT : 0;
@@ -725,6 +761,15 @@ static int32_t do_dg_destroy(struct call *call)
 	return brk_dg_destroy(call->client, call->msg->handle);
 }
 
+/* A socket of others made us wait, which it can only on purpose. */
+static int32_t no_waiting(struct peer *peer, int32_t r)
+{
+	if (r != -EINTR)
+		return r;
+	peer_fail(peer, "it made us wait at its socket");
+	return VMCI_ERROR_INVALID_ARGS;
+}
+
 static int32_t do_dg_bind(struct call *call)
 {
 	struct peer *peer = call->peer;
@@ -737,7 +782,7 @@ static int32_t do_dg_bind(struct call *call)
 		.handle = call->msg->handle,
 	};
 
-	return endpoint_bind(peer->server->endpoints, &wish, call->msg->fd[0], &call->reply.handle);
+	return no_waiting(peer, endpoint_bind(peer->server->endpoints, &wish, call->msg->fd[0], &call->reply.handle));
 }
 
 static int32_t do_dg_send(struct call *call)
@@ -988,15 +1033,6 @@ static int32_t do_list(struct call *call)
 
 /* --- Streams */
 
-/* A socket of others made us wait, which it can only on purpose. */
-static int32_t no_waiting(struct peer *peer, int32_t r)
-{
-	if (r != -EINTR)
-		return r;
-	peer_fail(peer, "it made us wait at its socket");
-	return VMCI_ERROR_INVALID_ARGS;
-}
-
 static int32_t do_stream_bind(struct call *call)
 {
 	struct peer *peer = call->peer;
@@ -1145,11 +1181,13 @@ static int32_t do_stream_open(struct call *call)
  * struct handler - how a request is carried out
  * @run:       returns a status, REPLIED, WAITS or BRK_LATER
  * @has_thing: its descriptors are a thing
+ * @gives:     descriptors that may come with the reply
  */
 struct handler {
 	int32_t (*run)(struct call *call);
 	bool has_thing;
 	enum thing_kind thing;
+	unsigned gives;
 };
 
 static const struct handler handlers[FAB_TYPE_NUM] = {
@@ -1161,14 +1199,14 @@ static const struct handler handlers[FAB_TYPE_NUM] = {
 	[FAB_WATCH] = { .run = do_watch },
 	[FAB_BELL_CREATE] = { .run = do_bell_create, .has_thing = true, .thing = THING_BELL },
 	[FAB_BELL_DESTROY] = { .run = do_bell_destroy },
-	[FAB_BELL_OPEN] = { .run = do_bell_open },
+	[FAB_BELL_OPEN] = { .run = do_bell_open, .gives = 1 },
 	[FAB_QP_CREATE] = { .run = do_qp_create, .has_thing = true, .thing = THING_PAIR },
-	[FAB_QP_ATTACH] = { .run = do_qp_attach },
+	[FAB_QP_ATTACH] = { .run = do_qp_attach, .gives = 2 },
 	[FAB_QP_HOLD] = { .run = do_qp_hold },
 	[FAB_QP_DETACH] = { .run = do_qp_detach },
 	[FAB_SHM_CREATE] = { .run = do_shm_create, .has_thing = true, .thing = THING_MEMORY },
 	[FAB_SHM_QUERY] = { .run = do_shm_query },
-	[FAB_SHM_ATTACH] = { .run = do_shm_attach },
+	[FAB_SHM_ATTACH] = { .run = do_shm_attach, .gives = 1 },
 	[FAB_SHM_HOLD] = { .run = do_shm_hold, .has_thing = true, .thing = THING_MEMORY },
 	[FAB_SHM_DETACH] = { .run = do_shm_detach },
 	[FAB_NAME] = { .run = do_name },
@@ -1179,8 +1217,8 @@ static const struct handler handlers[FAB_TYPE_NUM] = {
 	[FAB_LIST] = { .run = do_list },
 	[FAB_STREAM_BIND] = { .run = do_stream_bind, .has_thing = true, .thing = THING_STREAM },
 	[FAB_STREAM_CONNECT] = { .run = do_stream_connect, .has_thing = true, .thing = THING_STREAM },
-	[FAB_STREAM_OPEN] = { .run = do_stream_open },
-	[FAB_SHM_ALLOC] = { .run = do_shm_alloc },
+	[FAB_STREAM_OPEN] = { .run = do_stream_open, .gives = 1 },
+	[FAB_SHM_ALLOC] = { .run = do_shm_alloc, .gives = 1 },
 	[FAB_WINDOW] = { .run = do_window, .has_thing = true, .thing = THING_MEMORY },
 	[FAB_DG_BIND] = { .run = do_dg_bind },
 };
@@ -1228,6 +1266,8 @@ static bool carry_out(struct peer *peer, struct fab_msg *msg, struct thing **thi
 		call.resume = msg->token;
 	if (h->has_thing && !call.thing)
 		r = make_thing(peer, msg, h, &call.thing);
+	if (!r && h->gives && !reserve(peer, h->gives))
+		r = VMCI_ERROR_NO_RESOURCES;
 	if (!r) {
 		bool has_none = h->has_thing && !call.thing;
 
@@ -1235,6 +1275,9 @@ static bool carry_out(struct peer *peer, struct fab_msg *msg, struct thing **thi
 		assert(!has_none || r < 0);
 	}
 	*thing = call.thing;
+	/* A reply that has not been sent yet has none, or does not come now. */
+	if (r < 0)
+		unreserve(peer, peer->reserved);
 	if (r == REPLIED)
 		return true;
 	if (r == WAITS || (r == BRK_LATER && peer->server->in_grace)) {

@@ -17,12 +17,19 @@
  *
  * Quotas: the sockets are their programs' own, the paths are ours. A user has LIMIT_PORTS_USER of them, stale ones
  * included; they are looked through when their number has doubled since the last time, so that a bind has a bounded
- * price on the average. Paths from before a restart count for nobody: whose they are is not written down.
+ * price on the average.
+ *
+ * Whose a path is must outlive us, or a context's next user would be met at what the last one had left there. The file is
+ * ours, whatever the socket is; so the user is written down as the time of its last change, which nothing else changes (MARK
+ * says that it is one of these). A new vmcid believes it, for the folder is closed to all others. Until its grace period is
+ * over, what is from before it stays, since its owner may be on his way (@is_old); then what is not the context's user's
+ * goes, and what bears no mark.
  *
  * Sockets that were passed are not ours alone. Their flags can be changed under us, and connect(2) waits for room in
  * the listener's queue unless O_NONBLOCK is set. So it is set, and an alarm ends a wait all the same (as in closer.c). Who
- * makes us wait has done so on purpose. Nothing is checked of a socket that could change between check and use: the
- * kernel binds and connects once.
+ * makes us wait has done so on purpose. The kernel binds and connects a socket once. So its name is compared after it is
+ * set, whoever has set it, and before it is connected; nothing else is checked of a socket that could change between check
+ * and use.
  *
  * A guest has no listeners here. Who connects to one is connected to a listener of our own that is there for just
  * that, so that the socket gets a peer with the right name; what it accepts goes to the guest's device.
@@ -40,18 +47,21 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "patient.h"
 #include "proto/limits.h"
 
 #define BUCKETS 1024u
 #define TRUSTED_MODE 0700u
 #define UNTRUSTED_MODE 0600u
+
+/* Nanoseconds of the time that is a user: nobody has seen a clock show them on purpose. */
+#define MARK 470815162
 
 /* Chosen ports: from the first that anybody may have up to those that devices choose for themselves. */
 #define FIRST_PORT (VMCI_PORT_LAST_RESERVED + 1)
@@ -68,6 +78,7 @@ struct owner;
 /**
  * struct port - a path that we have made
  * @link: in its bucket; @by_owner: in the owner's list
+ * @is_old: from before a restart, whose grace period is not over
  */
 struct port {
 	LIST_ENTRY(port) link;
@@ -75,6 +86,7 @@ struct port {
 	struct owner *owner;
 	uint32_t cid;
 	uint32_t port;
+	bool is_old;
 };
 
 /**
@@ -150,6 +162,31 @@ static void remove_path(const struct ports *ports, uint32_t cid, uint32_t port)
 
 	port_name(name, cid, port);
 	rundir_unlink(ports->rundir, name);
+}
+
+/* Write down that the path is @uid's. Where that is not possible, it does not outlive us. */
+static void mark(const struct ports *ports, uint32_t cid, uint32_t port, uid_t uid)
+{
+	const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = (time_t)uid, .tv_nsec = MARK } };
+	char name[NAME_SIZE];
+
+	port_name(name, cid, port);
+	if (utimensat(ports->rundir->fd, name, times, AT_SYMLINK_NOFOLLOW))
+		log_debug("%s: whose it is cannot be written down: %s", name, strerror(errno));
+}
+
+/* Whose is the path? Return: false: that is not written down */
+static bool read_mark(const struct ports *ports, uint32_t cid, uint32_t port, uid_t *ret_uid)
+{
+	char name[NAME_SIZE];
+	struct stat st;
+
+	port_name(name, cid, port);
+	if (fstatat(ports->rundir->fd, name, &st, AT_SYMLINK_NOFOLLOW) || st.st_mtim.tv_nsec != MARK ||
+	    st.st_mtim.tv_sec < 0 || st.st_mtim.tv_sec > UINT32_MAX)
+		return false;
+	*ret_uid = (uid_t)st.st_mtim.tv_sec;
+	return true;
 }
 
 /* --- Whose they are ----------------------------------------------------------------------------------------------- */
@@ -288,40 +325,6 @@ static bool is_bound(int fd, struct sockaddr_un *sun, socklen_t *len)
 	return getsockname(fd, (struct sockaddr *)sun, len) || *len > sizeof(sa_family_t);
 }
 
-static void set_alarm(unsigned usec)
-{
-	const struct timeval every = { .tv_usec = usec };
-	const struct itimerval timer = { .it_value = every, .it_interval = every };
-
-	setitimer(ITIMER_REAL, &timer, NULL);
-}
-
-/* bind(2). Return: 0 or a negative errno; -EINTR: somebody made us wait */
-static int bind_patiently(int fd, const struct sockaddr_un *sun, socklen_t len)
-{
-	int r;
-
-	set_alarm(LIMIT_PORTS_WAIT_USEC);
-	r = bind(fd, (const struct sockaddr *)sun, len) ? -errno : 0;
-	set_alarm(0);
-	return r;
-}
-
-/* connect(2), likewise. -EAGAIN: the listener's queue is full. */
-static int connect_at_once(int fd, const struct sockaddr_un *sun)
-{
-	int flags = fcntl(fd, F_GETFL), r;
-
-	if (flags < 0 || (!(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK)))
-		return -errno;
-	set_alarm(LIMIT_PORTS_WAIT_USEC);
-	r = connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) ? -errno : 0;
-	set_alarm(0);
-	if (!(flags & O_NONBLOCK))
-		(void)fcntl(fd, F_SETFL, flags);
-	return r;
-}
-
 static int32_t code_of(int error)
 {
 	switch (error) {
@@ -382,7 +385,7 @@ static int bind_path(const struct ports *ports, int fd, const struct sockaddr_un
 {
 	char name[NAME_SIZE];
 	mode_t mask = umask(07777 & ~mode);
-	int r = bind_patiently(fd, sun, sizeof(*sun));
+	int r = patient_bind(fd, sun, sizeof(*sun));
 
 	if (r == -ENOENT) {
 		folder_name(name, cid);
@@ -391,7 +394,7 @@ static int bind_path(const struct ports *ports, int fd, const struct sockaddr_un
 			r = -errno;
 		umask(07777 & ~mode);
 		if (r == -ENOENT)
-			r = bind_patiently(fd, sun, sizeof(*sun));
+			r = patient_bind(fd, sun, sizeof(*sun));
 	}
 	umask(mask);
 	if (r)
@@ -418,6 +421,7 @@ static int32_t bind_one(struct ports *ports, int fd, uid_t uid, bool is_trusted,
 	}
 	if (r)
 		return r == -EADDRINUSE ? VMCI_ERROR_ALREADY_EXISTS : code_of(r);
+	mark(ports, cid, port, uid);
 	/* A path that somebody has removed from outside may be in the books still. */
 	drop_at(ports, cid, port);
 	if (note(ports, uid, cid, port) < 0) {
@@ -466,6 +470,17 @@ enum brk_listener ports_look(const struct ports *ports, uint32_t cid, uint32_t p
 
 /* --- Connecting -------------------------------------------------------------------------------------------------- */
 
+/* Is the name one that @self would get? Its port may be VMCI_PORT_ANY. @ret_address: what it says, if it is */
+static bool is_name_of(const struct sockaddr_un *sun, socklen_t len, const struct fab_address *self,
+		       struct fab_address *ret_address)
+{
+	return !fab_address_parse(sun, len, ret_address) && ret_address->kind == self->kind &&
+	       ret_address->context == self->context &&
+	       (self->port == VMCI_PORT_ANY || ret_address->port == self->port) && ret_address->uid == self->uid &&
+	       ret_address->gid == self->gid && ret_address->pid == self->pid &&
+	       strcmp(ret_address->vm, self->vm) == 0;
+}
+
 int32_t ports_source(struct ports *ports, int fd, struct fab_address *self)
 {
 	struct fab_address bound;
@@ -474,14 +489,9 @@ int32_t ports_source(struct ports *ports, int fd, struct fab_address *self)
 
 	/* Bound by us for an earlier try, perhaps; what matters is that we would give it this name now. */
 	if (is_bound(fd, &sun, &len)) {
-		if (fab_address_parse(&sun, len, &bound) || bound.kind != self->kind ||
-		    bound.context != self->context || bound.uid != self->uid || bound.gid != self->gid || bound.pid != self->pid ||
-		    strcmp(bound.vm, self->vm) != 0)
-			return VMCI_ERROR_INVALID_ARGS;
-		if (self->port != VMCI_PORT_ANY && self->port != bound.port)
+		if (!is_name_of(&sun, len, self, &bound))
 			return VMCI_ERROR_INVALID_ARGS;
 		self->port = bound.port;
-		return 0;
 	}
 	if (self->kind == FAB_ADDRESS_VM)
 		return 0;
@@ -495,23 +505,34 @@ int32_t ports_source(struct ports *ports, int fd, struct fab_address *self)
 	return VMCI_ERROR_NO_RESOURCES;
 }
 
-/* Give @fd its name, if it has none. Return: 0 or a negative errno */
+/*
+ * Give @fd its name, if it has none. What it was when ports_source() looked does not count: whoever else has the socket
+ * may have bound it since. A name that is set stays, so it is looked at once more, and that is the one that listeners see.
+ *
+ * Return: 0; -EINVAL: it has another name; another negative errno
+ */
 static int name_socket(int fd, const struct fab_address *self)
 {
+	struct fab_address bound;
 	struct sockaddr_un sun;
 	socklen_t len;
-	int r;
+	int r = 0;
 
-	if (is_bound(fd, &sun, &len))
-		return 0;
-	len = fab_address_build(self, random_bits(), &sun);
-	r = bind_patiently(fd, &sun, len);
-	/* Somebody has taken one of 2^52 names, or they are very many. */
-	if (r == -EADDRINUSE) {
+	assert(self->kind == FAB_ADDRESS_VM || self->port != VMCI_PORT_ANY);
+	if (!is_bound(fd, &sun, &len)) {
 		len = fab_address_build(self, random_bits(), &sun);
-		r = bind_patiently(fd, &sun, len);
+		r = patient_bind(fd, &sun, len);
+		/* Somebody has taken one of 2^52 names, or they are very many. */
+		if (r == -EADDRINUSE) {
+			len = fab_address_build(self, random_bits(), &sun);
+			r = patient_bind(fd, &sun, len);
+		}
+		/* -EINVAL: somebody was faster, perhaps. */
+		if (r != -EINVAL)
+			return r;
+		(void)is_bound(fd, &sun, &len);
 	}
-	return r;
+	return is_name_of(&sun, len, self, &bound) ? 0 : -EINVAL;
 }
 
 int32_t ports_connect(struct ports *ports, int fd, const struct fab_address *self, uint32_t cid, uint32_t port)
@@ -522,7 +543,7 @@ int32_t ports_connect(struct ports *ports, int fd, const struct fab_address *sel
 	if (!r)
 		r = name_socket(fd, self);
 	if (!r)
-		r = connect_at_once(fd, &sun);
+		r = patient_connect(fd, &sun, sizeof(sun));
 	return code_of(r);
 }
 
@@ -547,7 +568,7 @@ int32_t ports_join(struct ports *ports, int fd, const struct fab_address *self, 
 	if (!r && listen(listener, 1))
 		r = -errno;
 	if (!r)
-		r = connect_at_once(fd, &sun);
+		r = patient_connect(fd, &sun, sizeof(sun));
 	if (!r) {
 		end = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		r = end < 0 ? -errno : 0;
@@ -588,11 +609,13 @@ static DIR *open_folder(const struct ports *ports, const char *name)
 	return dir;
 }
 
-/* Remove what lies in the folder of @cid: @only_stale, or everything. Then the folder, if nothing is left. */
-static void clear(struct ports *ports, uint32_t cid, bool only_stale)
+/* goes_fn - shall the path go? */
+typedef bool goes_fn(const struct ports *ports, uint32_t cid, uint32_t port, const void *ctx);
+
+/* Remove what lies in the folder of @cid and @goes. Then the folder, if nothing is left. */
+static void clear(struct ports *ports, uint32_t cid, goes_fn *goes, const void *ctx)
 {
 	char name[NAME_SIZE];
-	struct sockaddr_un sun;
 	struct dirent *entry;
 	uint32_t port;
 	DIR *dir;
@@ -602,9 +625,7 @@ static void clear(struct ports *ports, uint32_t cid, bool only_stale)
 	if (!dir)
 		return;
 	while ((entry = readdir(dir))) {
-		if (!read_id(entry->d_name, &port))
-			continue;
-		if (only_stale && (make_address(ports, cid, port, &sun) || is_alive(&sun)))
+		if (!read_id(entry->d_name, &port) || !goes(ports, cid, port, ctx))
 			continue;
 		drop_at(ports, cid, port);
 		remove_path(ports, cid, port);
@@ -613,23 +634,51 @@ static void clear(struct ports *ports, uint32_t cid, bool only_stale)
 	(void)unlinkat(ports->rundir->fd, name, AT_REMOVEDIR);
 }
 
+static bool all_go(const struct ports *ports, uint32_t cid, uint32_t port, const void *ctx)
+{
+	(void)ports;
+	(void)cid;
+	(void)port;
+	(void)ctx;
+	return true;
+}
+
+static bool stale_goes(const struct ports *ports, uint32_t cid, uint32_t port, const void *ctx)
+{
+	struct sockaddr_un sun;
+
+	(void)ctx;
+	return !make_address(ports, cid, port, &sun) && !is_alive(&sun);
+}
+
+/* What the user *@ctx does not have in the books. */
+static bool others_go(const struct ports *ports, uint32_t cid, uint32_t port, const void *ctx)
+{
+	const uid_t *uid = ctx;
+	const struct port *p = find(ports, cid, port);
+
+	return !p || (p->owner->uid != *uid && !p->is_old);
+}
+
+/* After the grace period. The host's context is everybody's. */
+static bool orphans_go(const struct ports *ports, uint32_t cid, uint32_t port, const void *ctx)
+{
+	const struct brk *brk = ctx;
+	struct port *p = find(ports, cid, port);
+
+	if (p)
+		p->is_old = false;
+	return cid != VMCI_CID_HOST && (!p || !brk_cid_is_of(brk, cid, p->owner->uid));
+}
+
 void ports_forget(struct ports *ports, uint32_t cid)
 {
-	clear(ports, cid, false);
+	clear(ports, cid, all_go, NULL);
 }
 
 void ports_claim(struct ports *ports, uint32_t cid, uid_t uid)
 {
-	struct port *port, *next;
-
-	for (unsigned i = 0; i < BUCKETS; i++)
-		for (port = LIST_FIRST(&ports->bucket[i]); port; port = next) {
-			next = LIST_NEXT(port, link);
-			if (port->cid != cid || port->owner->uid == uid)
-				continue;
-			remove_path(ports, port->cid, port->port);
-			drop(port);
-		}
+	clear(ports, cid, others_go, &uid);
 }
 
 /* Call @fn for each context that has a folder. */
@@ -648,21 +697,36 @@ static void for_each_folder(struct ports *ports, void (*fn)(struct ports *ports,
 	closedir(dir);
 }
 
-static void clear_stale(struct ports *ports, uint32_t cid, const void *ctx)
+/* An earlier vmcid's: what is stale goes, the rest is written in the books. */
+static void restore(struct ports *ports, uint32_t cid, const void *ctx)
 {
+	char name[NAME_SIZE];
+	struct dirent *entry;
+	uint32_t port;
+	uid_t uid;
+	DIR *dir;
+
 	(void)ctx;
-	clear(ports, cid, true);
+	clear(ports, cid, stale_goes, NULL);
+	folder_name(name, cid);
+	dir = open_folder(ports, name);
+	if (!dir)
+		return;
+	while ((entry = readdir(dir)))
+		if (read_id(entry->d_name, &port) && read_mark(ports, cid, port, &uid) &&
+		    note(ports, uid, cid, port) >= 0)
+			find(ports, cid, port)->is_old = true;
+	closedir(dir);
 }
 
-static void clear_absent(struct ports *ports, uint32_t cid, const void *ctx)
+static void clear_orphans(struct ports *ports, uint32_t cid, const void *ctx)
 {
-	if (!brk_cid_is_there(ctx, cid))
-		clear(ports, cid, false);
+	clear(ports, cid, orphans_go, ctx);
 }
 
 void ports_settle(struct ports *ports, const struct brk *brk)
 {
-	for_each_folder(ports, clear_absent, brk);
+	for_each_folder(ports, clear_orphans, brk);
 }
 
 int ports_new(const struct rundir *rundir, struct ports **ret_ports)
@@ -674,7 +738,7 @@ int ports_new(const struct rundir *rundir, struct ports **ret_ports)
 	ports->rundir = rundir;
 	/* Somewhere else than an earlier one, whose ports may be remembered. */
 	ports->next = FIRST_PORT + (uint32_t)(random_bits() % (END_PORT - FIRST_PORT));
-	for_each_folder(ports, clear_stale, NULL);
+	for_each_folder(ports, restore, NULL);
 	*ret_ports = ports;
 	return 0;
 }

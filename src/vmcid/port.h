@@ -49,7 +49,8 @@ int32_t ports_source(struct ports *ports, int fd, struct fab_address *self);
  * ports_connect() - connect @fd, of @self, to port @port of context @cid
  *
  * Return: 0; VMCI_ERROR_NOT_FOUND: nobody listens there, or at another kind of socket; VMCI_ERROR_WOULD_BLOCK: its
- * queue is full; VMCI_ERROR_INVALID_ARGS: the socket is in use; VMCI_ERROR_NO_MEM; VMCI_ERROR_UNAVAILABLE.
+ * queue is full; VMCI_ERROR_INVALID_ARGS: the socket is in use, or has another name than @self; VMCI_ERROR_NO_MEM;
+ * VMCI_ERROR_UNAVAILABLE.
  * -EINTR: whoever else has the socket made us wait
  */
 int32_t ports_connect(struct ports *ports, int fd, const struct fab_address *self, uint32_t cid, uint32_t port);
@@ -69,10 +70,13 @@ int ports_socket(void);
 /* ports_forget() - context @cid has gone, and its ports with it, whoever still listens there */
 void ports_forget(struct ports *ports, uint32_t cid);
 
-/* ports_claim() - context @cid is user @uid's now: what other users have bound there goes */
+/*
+ * ports_claim() - context @cid, not the host's, is user @uid's now: what other users have bound there goes. What is from
+ * before a restart is left to ports_settle().
+ */
 void ports_claim(struct ports *ports, uint32_t cid, uid_t uid);
 
-/* ports_settle() - who has not come back does not: forget the contexts that are not there */
+/* ports_settle() - who has not come back does not: forget the contexts that are not there, or are another user's now */
 void ports_settle(struct ports *ports, const struct brk *brk);
 
 #endif /* VMCID_PORT_H */

@@ -390,10 +390,10 @@ static int open_control(struct server *server, int control)
 
 static void begin(struct server *server)
 {
+	server->in_grace = server->rundir->resumed;
 	/* First of all, so that nobody takes what is theirs. */
 	endpoints_restore(server->endpoints);
-	if (server->rundir->resumed) {
-		server->in_grace = true;
+	if (server->in_grace) {
 		brk_grace(server->brk, true);
 		sd_event_source_set_time_relative(server->grace, LIMIT_VMCID_GRACE_USEC);
 		sd_event_source_set_enabled(server->grace, SD_EVENT_ONESHOT);

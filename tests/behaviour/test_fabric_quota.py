@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Quotas at their edge, and thousands of handles. The numbers: src/proto/limits.h."""
 
+import contextlib
 import os
 import resource
 import socket
@@ -10,8 +11,9 @@ import pytest
 from conftest import finish
 from testbed.fabric import (ADD, BELL_CREATE, BELL_DESTROY, BELL_OPEN, DG_CREATE, DG_DESTROY, DG_SEND, GROUP_CREATE,
                             GROUP_DESTROY, GROUP_MEMBER, INVALID, NO_RESOURCES, PAGE, QP_CREATE, QP_DETACH, REGISTER,
-                            REMOVE_ALL, SHM_CREATE, SHM_DETACH, UNREGISTER, WATCH, Broker, CreatedPair, Ended,
-                            Endpoint, Refused, Region, Sink, as_user, datagram, eventfd, memfd, qp_memory_size)
+                            REMOVE_ALL, SHM_CREATE, SHM_DETACH, STREAM_CONNECT, STREAM_OPEN, UNREGISTER, WATCH,
+                            AttachedPair, Bell, Broker, CreatedPair, Device, Ended, Endpoint, Refused, Region, Sink,
+                            as_user, datagram, eventfd, is_readable, memfd, qp_memory_size)
 from testbed.process import until
 
 ENDPOINTS, BELLS, REGIONS, NAMES, GROUPS, MEMBERS, GRANTS, WATCHES = 4096, 4096, 1024, 64, 64, 1024, 64, 2000
@@ -194,6 +196,90 @@ def test_descriptors_of_a_user(vmcid, host, needs_root, many_descriptors):
     with as_user(12346):
         other = vmcid.connect(INVALID)
     assert Endpoint(other).handle
+
+
+@pytest.fixture
+def used_up(directory, needs_root):
+    """A vmcid that may open few files; and four users who can take all that it has for clients."""
+    broker = Broker(directory, wrap=["prlimit", "--nofile=1024:1024"])
+    others = []
+
+    def take():
+        fd = eventfd()
+        for uid in range(12345, 12350):
+            with as_user(uid):
+                others.append(broker.connect())
+            while others[-1].call(BELL_CREATE, handle=(0, INVALID), fds=[fd]).status >= 0:
+                pass
+        os.close(fd)
+
+    def give_back():
+        for client in others:
+            client.close()
+        others.clear()
+        until("the descriptors to be back", lambda: attempt_bell(broker) is None)
+    broker.take, broker.give_back = take, give_back
+    yield broker
+    finish(broker)
+    assert "dropped" not in broker.process.text()
+
+
+def attempt_bell(broker):
+    with contextlib.closing(broker.connect()) as client:
+        try:
+            Bell(client)
+        except Refused as error:
+            return error
+    return None
+
+
+def test_others_use_up_all_descriptors(used_up):
+    """That ends requests of third parties, with a code and without a trace; not their connections."""
+    owner, client = used_up.connect(INVALID), used_up.connect(INVALID)
+    bell, pair, region = Bell(owner), CreatedPair(owner), Region(owner, PAGE)
+    used_up.take()
+    for _ in range(3):
+        assert client.call(BELL_OPEN, handle=bell.handle).status == NO_RESOURCES
+        with pytest.raises(Refused) as caught:
+            AttachedPair(client, pair.handle)
+        assert caught.value.status == NO_RESOURCES
+        with pytest.raises(Refused) as caught:
+            Region(client, handle=region.handle)
+        assert caught.value.status == NO_RESOURCES
+        # what needs none is done, before and after
+        assert client.list() and owner.list()
+    used_up.give_back()
+    os.close(client.open_bell(bell.handle))
+    assert AttachedPair(client, pair.handle).detach() >= 0
+    assert Region(client, handle=region.handle).detach() >= 0
+    assert pair.detach() >= 0 and region.detach() >= 0
+
+
+def test_others_use_up_the_descriptors_of_a_device(used_up):
+    """A question with a descriptor cannot be put to it, and it cannot be given one: it goes on."""
+    used_up.define("vm", 42)
+    device = Device(used_up, "vm")
+    client = used_up.connect()
+    listener, port = client.listener()
+    used_up.take()
+    sock = client.new_socket()
+    assert client.connect((42, 80), sock) == NO_RESOURCES
+    assert device.call(STREAM_OPEN, handle=(42, 1000), other=(2, port)).status == NO_RESOURCES
+    assert device.call(STREAM_OPEN, handle=(42, 1000), other=(42, 80)).status == NO_RESOURCES
+    assert not is_readable(device) and not is_readable(listener)
+    used_up.give_back()
+    reply = device.call(STREAM_OPEN, handle=(42, 1000), other=(2, port))
+    assert reply.status == 0
+    reply.close()
+    client.post(STREAM_CONNECT, handle=(INVALID, INVALID), other=(42, 80), fds=[client.new_socket()])
+    ask = device.asked(STREAM_CONNECT)
+    device.answer(ask)
+    ask.close()
+    assert client.recv().status == 0
+    for each in sock, listener:
+        each.close()
+    device.close()
+    used_up.undefine()
 
 
 def test_thousands_of_queue_pairs(vmcid, soft, many_descriptors):

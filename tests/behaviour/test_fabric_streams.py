@@ -6,14 +6,15 @@ doc/protocol-fabric.md, 13.
 import contextlib
 import ctypes
 import fcntl
+import mmap
 import os
 import socket
 import threading
 
 import pytest
-from testbed.fabric import (ALREADY_EXISTS, DST_UNREACHABLE, HOST, INVALID, INVALID_ARGS, NOT_FOUND, NO_ACCESS,
-                            NO_RESOURCES, STREAM_BIND, STREAM_CONNECT, STREAM_OPEN, WOULD_BLOCK, Address, Client,
-                            Ended, Sink, as_user, eventfd, is_readable, memfd, parse_address,
+from testbed.fabric import (ALREADY_EXISTS, DG_BIND, DST_UNREACHABLE, HOST, INVALID, INVALID_ARGS, NOT_FOUND, NO_ACCESS,
+                            NO_RESOURCES, RESUME, STREAM_BIND, STREAM_CONNECT, STREAM_OPEN, WOULD_BLOCK, Address,
+                            Client, Ended, Refused, Sink, as_user, eventfd, is_readable, memfd, parse_address,
                             peer_credentials)
 from testbed.process import until
 
@@ -325,6 +326,55 @@ def test_forged_names(host, user):
     listener.close()
 
 
+def test_a_source_that_somebody_listens_at(host, user):
+    """Also for a socket that its program has bound itself."""
+    listener, _ = host.listener(PORT)
+    taken, port = host.listener()
+    with user.new_socket() as sock:
+        sock.bind(lie(HOST, port, f"{USER}.{USER}.{os.getpid()}"))
+        assert user.connect((HOST, PORT), sock) == ALREADY_EXISTS
+        taken.close()
+        assert user.connect((HOST, PORT), sock) == 0
+    listener.close()
+
+
+def test_forged_while_vmcid_looks(host, user):
+    """The socket gets a name while vmcid is about to give it one. What listeners see is the truth all the same; the
+    steps between which it matters one by one: tests/unit/vmcid/test_port.c.
+    """
+    listener, _ = host.listener(PORT)
+    names, gate = set(), mmap.mmap(-1, 2)
+    for n in range(1000):
+        gate[0] = gate[1] = 0
+        sock = user.new_socket()
+        forged = lie(HOST, 22, "0.0.1", f"{n:013x}")
+        pid = os.fork()
+        if not pid:
+            gate[0] = 1
+            while not gate[1]:
+                pass
+            for _ in range(n % 100 * 20):
+                pass
+            with contextlib.suppress(OSError):
+                sock.bind(forged)
+            os._exit(0)
+        while not gate[0]:
+            pass
+        gate[1] = 1
+        status = user.connect((HOST, PORT), sock)
+        os.waitpid(pid, 0)
+        sock.close()
+        assert status in (0, INVALID_ARGS)
+        if status == 0:
+            server, name = listener.accept()
+            names.add(parse_address(name).who)
+            server.close()
+    assert names <= {(USER, USER, os.getpid())}, names
+    gate.close()
+    assert not is_readable(listener)
+    listener.close()
+
+
 def test_a_path_like_a_port(vmcid, host, directory):
     """A path that merely looks like a port is no port."""
     (directory / "port" / "2").mkdir(parents=True)
@@ -533,6 +583,109 @@ def test_ports_of_who_does_not_come_back(vmcid, host):
     assert host.connect((again.cid, port), sock) == NOT_FOUND
     listener.close()
     sock.close()
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_ports_of_a_context_that_a_datagram_socket_kept(vmcid, host, needs_root, is_restarted):
+    """Nobody but the socket is left in the context; it goes with it, and its ports as well."""
+    with as_user(USER):
+        first = vmcid.connect(cid=9999)
+        datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    first.uid = USER
+    listener, port = first.listener()
+    assert first.call(DG_BIND, handle=(INVALID, 9001), fds=[datagrams]).status == 0
+    if is_restarted:
+        vmcid.kill()
+    first.sock.close()
+    if is_restarted:
+        vmcid.start()
+        host.resume()
+    sock = host.new_socket()
+    assert host.connect((9999, port), sock) == 0
+    listener.accept()[0].close()
+    datagrams.close()
+    until("the context to go", lambda: not [line for line in host.list() if "9999" in line])
+    assert not (vmcid.runtime / "port/9999").exists()
+    with as_user(OTHER):
+        second = vmcid.connect(cid=9999)
+    second.uid = OTHER
+    assert host.connect((9999, port), host.new_socket()) == NOT_FOUND
+    assert second.listener(port)[1] == port
+    assert not is_readable(listener)
+    for each in listener, sock:
+        each.close()
+
+
+def test_ports_of_another_user_after_a_restart(vmcid, host, needs_root):
+    """Whose a path is is known to the next vmcid: who has the context then does not get the ports of who had it."""
+    with as_user(OTHER):
+        heir = vmcid.connect(cid=9999)
+    heir.uid = OTHER
+    token = heir.token
+    heir.close()
+
+    def take():
+        with contextlib.suppress(Refused), as_user(USER):
+            return vmcid.connect(cid=9999)
+        return None
+    first = until("the context to be free", take)
+    first.uid = USER
+    listener, port = first.listener()
+    vmcid.kill()
+    first.sock.close()
+    vmcid.start()
+    host.resume()
+    # an older token, but nobody comes with a newer one
+    with as_user(OTHER):
+        heir = vmcid.connect(None)
+    heir.uid = OTHER
+    heir.hello(9999, RESUME, token)
+    assert host.connect((99999, 1), host.new_socket()) == DST_UNREACHABLE        # the grace period is over
+    assert host.connect((9999, port), host.new_socket()) == NOT_FOUND
+    assert heir.listener(port)[1] == port
+    assert not is_readable(listener)
+    listener.close()
+
+
+def test_an_old_token_costs_nobody_his_ports(vmcid, host, needs_root):
+    with as_user(OTHER):
+        thief = vmcid.connect(cid=9999)
+    token = thief.token
+    thief.close()
+
+    def take():
+        with contextlib.suppress(Refused), as_user(USER):
+            return vmcid.connect(cid=9999)
+        return None
+    owner = until("the context to be free", take)
+    owner.uid = USER
+    listener, port = owner.listener()
+    vmcid.restart()
+    with as_user(OTHER):
+        thief = vmcid.connect(None)
+    thief.hello(9999, RESUME, token)
+    host.resume()
+    assert owner.resume() == []
+    assert host.connect((99999, 1), host.new_socket()) == DST_UNREACHABLE        # the grace period is over
+    sock = host.connected((9999, port))
+    listener.accept()[0].close()
+    for each in listener, sock:
+        each.close()
+
+
+def test_ports_from_before_a_restart_count(vmcid, host, user):
+    """The quota of a user is what he has, not what this vmcid gave him."""
+    many = [user.listener() for _ in range(200)]
+    vmcid.restart()
+    user.resume()
+    host.resume()
+    gone = [sock.close() or port for sock, port in many[:150]]
+    for _ in range(200):        # they are looked through meanwhile
+        user.listener()[0].close()
+    assert not set(gone) & port_files(vmcid)
+    assert {port for _, port in many[150:]} <= port_files(vmcid)
+    for sock, _ in many[150:]:
+        sock.close()
 
 
 def test_a_listener_outlives_its_program(vmcid, host, soft):
