@@ -101,6 +101,9 @@ int sock_peer(int fd, struct sock_peer *ret_peer);
 
 /* What the files of this folder share. */
 
+/* sock_own() - a socket that is neither bound nor connected, and another user's, is replaced by our own. 0; -errno */
+int sock_own(const struct sock *sock);
+
 /* sock_address() - check and read a struct sockaddr_vm. 0; -EINVAL, -EFAULT */
 int sock_address(const struct sockaddr *address, socklen_t len, struct vmci_handle *ret_handle);
 
