@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from testbed.fabric import BELL_CREATE, LIST
 from testbed.process import BUILD, LIMIT, ROOT, until
 from testbed.sockets import Runner, sanitizer
 
@@ -148,6 +149,45 @@ def test_a_vmcid_is_started_and_leaves(directory):
         until("vmcid to leave", lambda: not (runtime / "control.sock").exists(), 20)
     finally:
         runner.close()
+
+
+# Those of the descriptors that are a connection to vmcid, and what a request over one is answered with.
+REQUESTS = f"""
+    def connections():
+        for fd in sorted(int(name) for name in os.listdir("/proc/self/fd")):
+            with contextlib.suppress(OSError):
+                sock = socket.socket(fileno=os.dup(fd))
+                with sock:
+                    if sock.type == SEQPACKET and str(sock.getpeername()).endswith("/control.sock"):
+                        yield fd
+    def call(fd, type_, context=0, resource=0, fds=(), data=b""):
+        head = struct.pack("<HHIiIIIIIQQ16s", type_, 0, 9, 0, 0, context, resource, 0, 0, 0, 0, bytes(16))
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            sock.settimeout(10)
+            try:
+                socket.send_fds(sock, [head + data], fds)
+                return sock.recv(70000)[8:12].hex() or "end"
+            except (BrokenPipeError, ConnectionResetError):
+                return "end"
+    LIST, BELL_CREATE, BELL = {LIST}, {BELL_CREATE}, os.eventfd(0, os.EFD_NONBLOCK)
+"""
+
+
+@pytest.mark.parametrize("cid", ["2", "new"])
+@pytest.mark.parametrize("request_", ["LIST", "BELL_CREATE, 0, 0xffffffff, [BELL]"])
+def test_the_inherited_connection_is_good_for_nothing(vmcid, run, needs_root, cid, request_):
+    """vmci-run was root, and the program gives that up."""
+    text = run.python(REQUESTS + f"""
+    os.setgroups([]), os.setgid(4711), os.setuid(4711)
+    held = list(connections())
+    print(len(held), *[call(fd, {request_}) for fd in held], *[call(fd, {request_}) for fd in held])
+    print(error_of(make, STREAM, 80))
+    """, cid=cid)
+    assert text.startswith("1 end end\n"), text
+    # Of a software context that was root's nothing is left to be joined by then: it is made anew, for 4711.
+    assert text.endswith("\nEACCES\n"), text
+    type_ = request_.split(",")[0]
+    assert f"(uid 0): dropped: it was to hold its context and no more, and said {type_}" in vmcid.process.text()
 
 
 # --- Failing closed ------------------------------------------------------------------------------------------------
