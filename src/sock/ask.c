@@ -300,11 +300,11 @@ static int hear_hello(int fd, uint64_t until, uint32_t *ret_flags)
 
 	if (r)
 		return r;
+	atomic_store(&was_there, true);
 	if (reply.status < 0)
 		return errno_of_hello(reply.status);
 	if (reply.size0 != FAB_VERSION || reply.handle.context != msg.handle.context)
 		return -ENETUNREACH;
-	atomic_store(&was_there, true);
 	if (ret_flags)
 		*ret_flags = reply.flags;
 	return 0;
@@ -371,6 +371,11 @@ static int is_there(uint32_t *ret_flags)
 			return -ENODEV;
 		nap();
 	}
+}
+
+bool ask_was_there(void)
+{
+	return atomic_load(&was_there);
 }
 
 int ask_is_there(uint32_t *ret_flags)

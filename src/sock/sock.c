@@ -60,7 +60,8 @@ enum sock_who sock_who(int *ret_error)
 
 	if (!r)
 		return SOCK_WHO_FABRIC;
-	if (guest_is_here(GUEST_PCI_DEVICES))
+	/* A host of ours can be a guest of others. Who knows of a vmcid is not meant to reach them while it is away. */
+	if (!secure_getenv("VMCI_RUNTIME_DIR") && !ask_was_there() && guest_is_here(GUEST_PCI_DEVICES))
 		return SOCK_WHO_KERNEL;
 	*ret_error = r == -EPERM || r == -EACCES || r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -ENOBUFS
 			     ? r

@@ -24,7 +24,11 @@
 enum sock_who {
 	SOCK_WHO_NOBODY,
 	SOCK_WHO_FABRIC,	/* vmcid, and so this library */
-	SOCK_WHO_KERNEL,	/* this is a guest with a VMCI device and its driver: let the kernel do it */
+	/*
+	 * This is a guest with a VMCI device and its driver, no runtime directory is named, and no vmcid has ever
+	 * answered: let the kernel do it.
+	 */
+	SOCK_WHO_KERNEL,
 };
 
 /* sock_who() - @ret_error: why nobody does: -ENODEV, or another negative errno */

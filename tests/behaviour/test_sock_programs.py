@@ -214,6 +214,36 @@ def test_no_vmcid(directory):
     assert "No such device" in text
 
 
+def test_a_host_that_is_a_guest(directory, vmcid, run, needs_root):
+    """With a bound VMCI device of another hypervisor: it is not who is asked when vmcid is away. EAFNOSUPPORT is vmci-run's
+    filter, and so what would have reached the kernel.
+    """
+    device = directory / "pci" / "0000:00:07.7"
+    device.mkdir(parents=True)
+    (device / "vendor").write_text("0x15ad\n")
+    (device / "device").write_text("0x0740\n")
+    (device / "driver").symlink_to("/sys/bus/pci/drivers/vmw_vmci")
+    wrap = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /sys/bus/pci/devices && exec "$@"', device.parent)
+    empty = {"XDG_RUNTIME_DIR": str(directory)}
+    assert not pathlib.Path("/run/vmci/control.sock").exists()
+    script = run.script("""
+        for what in sys.argv[1:]:
+            if what == "unnamed":
+                os.unsetenv("VMCI_RUNTIME_DIR")
+                os.closerange(10, 1024)     # the library's own connection
+            else:
+                print(error_of(make))
+    """)
+    assert run.run(*script, "unnamed", "make", "make", wrap=wrap, **empty) == "EAFNOSUPPORT\nEAFNOSUPPORT\n"
+    # It was there, and is found no more.
+    assert run.run(*script, "make", "unnamed", "make", "make", wrap=wrap, **empty) == "success\nENODEV\nENODEV\n"
+    vmcid.kill()
+    # It is named, and not there.
+    text = run.run(*script, "make", "unnamed", "make", wrap=wrap, **empty)
+    assert text.endswith("\nENODEV\nEAFNOSUPPORT\n"), text
+    vmcid.start()
+
+
 def test_no_socket_of_the_kernel_s_family_is_ever_made(run):
     """A filter that kills who tries is loaded before everything."""
     killer = [BUILD / "tests" / "behaviour" / "kill-vsock"]
