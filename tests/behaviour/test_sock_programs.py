@@ -215,8 +215,8 @@ def test_no_vmcid(directory):
 
 
 def test_a_host_that_is_a_guest(directory, vmcid, run, needs_root):
-    """With a bound VMCI device of another hypervisor: it is not who is asked when vmcid is away. EAFNOSUPPORT is vmci-run's
-    filter, and so what would have reached the kernel.
+    """With a bound VMCI device of another hypervisor: it is not who is asked when vmcid is away. EAFNOSUPPORT is
+    vmci-run's filter, and so what would have reached the kernel.
     """
     device = directory / "pci" / "0000:00:07.7"
     device.mkdir(parents=True)
