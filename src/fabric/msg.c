@@ -55,11 +55,11 @@ static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 	[FAB_HELLO] = {
 		/* A device also has descriptors: fab_check(). */
 		[FAB_REQUEST] = RULE(.fields = HANDLE_CONTEXT | SIZE0 | TOKEN,
-				     .flags = FAB_F_RESUME | FAB_F_DEVICE | FAB_F_RESTRICTED,
+				     .flags = FAB_F_RESUME | FAB_F_DEVICE | FAB_F_RESTRICTED | FAB_F_HOLD,
 				     .data_max = FAB_LABEL_MAX),
 		[FAB_REPLY] = RULE(.fields = HANDLE_CONTEXT | SIZE0 | TOKEN,
 				   .flags = FAB_F_RESUME | FAB_F_DEVICE | FAB_F_RESTRICTED | FAB_F_TRUSTED |
-					    FAB_F_WINDOW),
+					    FAB_F_WINDOW | FAB_F_HOLD),
 	},
 	[FAB_DG_CREATE] = {
 		[FAB_REQUEST] = RULE(.fields = HANDLE_RESOURCE | TOKEN, .flags = FAB_F_RESUME, .fds = 1),
@@ -278,6 +278,8 @@ static const char *odd_flags(const struct fab_msg *msg, const struct rule *rule)
 		return "ASSIGN without ADD";
 	if (msg->flags & FAB_F_OFF && msg->flags & FAB_F_RESUME)
 		return "OFF with RESUME";
+	if (msg->flags & FAB_F_HOLD && msg->flags & FAB_F_DEVICE)
+		return "HOLD of a device";
 	if (rule->flags & FAB_F_RESUME && msg->kind == FAB_REQUEST && !(msg->flags & FAB_F_RESUME)) {
 		if (has_token(msg))
 			return "a token without RESUME";

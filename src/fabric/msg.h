@@ -88,6 +88,9 @@
  * PENDING: who is connected to is a guest that has not been heard; FAB_STREAM_HELLO bytes over the stream say that it
  * accepts, before anything else; end of file without them that it does not.
  *
+ * HOLD: the connection keeps its context alive, and is good for nothing else. Whoever has it may have fewer rights than
+ * who made it; so whatever is said over it after HELLO ends it.
+ *
  * A *sink* is one end of a SOCK_SEQPACKET socket pair that the client made; vmcid writes datagrams into it, each with
  * its header, and the client reads them from the other end. The client keeps a copy of the sink, so that the pair
  * outlives vmcid, and hands it over again (RESUME) when there is a new vmcid.
@@ -189,7 +192,8 @@ enum fab_kind {
 #define FAB_F_DIRECT 0x400u	/* QP_*: the guest's own pages (fabric/direct.h); reply: they will come over the life */
 #define FAB_F_PENDING 0x800u	/* STREAM_*: the first byte says whether the guest accepts */
 #define FAB_F_WINDOW 0x1000u	/* reply to HELLO: regions of this context lie in a window, see SHM_ALLOC */
-#define FAB_F_ALL 0x1fffu
+#define FAB_F_HOLD 0x2000u	/* HELLO: nothing will be asked over this connection; not of a device */
+#define FAB_F_ALL 0x3fffu
 
 /**
  * struct fab_msg - a message, decoded

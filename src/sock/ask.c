@@ -9,7 +9,9 @@
  * The spare is a descriptor that the program does not know of. It may close it, by closing all it can, and have
  * another file under its number then: before it is used, it is compared with what it was (device and inode of the
  * socket). It has a high number, where it is in nobody's way, and is closed by exec. It belongs to the process that
- * made it: a child forgets it.
+ * made it: a child forgets it. And it belongs to the user and the group that this process was when it was made, for
+ * they are what vmcid goes by, as long as it is open: who has given up his rights since (setuid(2)), or has got others,
+ * gets a new one.
  *
  *	NONE -> BUSY -> KEPT -> BUSY -> NONE	(BUSY: somebody is about to put or to take it, and has it for himself)
  *
@@ -42,9 +44,17 @@
 enum { NONE, BUSY, KEPT };
 
 static atomic_int state = NONE;
+
+/* What SO_PEERCRED tells vmcid of a connection. */
+struct who {
+	pid_t pid;
+	uid_t uid;
+	gid_t gid;
+};
+
 static struct {
 	int fd;
-	pid_t pid;
+	struct who who;
 	dev_t dev;
 	ino_t ino;
 } spare;
@@ -92,8 +102,18 @@ __attribute__((constructor)) static void watch_forks(void)
 	pthread_atfork(NULL, NULL, forget);
 }
 
-/* Return: a connection that has said hello, or -1 */
-static int take_spare(void)
+static struct who who_am_i(void)
+{
+	return (struct who){ .pid = getpid(), .uid = geteuid(), .gid = getegid() };
+}
+
+static bool is_same(const struct who *a, const struct who *b)
+{
+	return a->pid == b->pid && a->uid == b->uid && a->gid == b->gid;
+}
+
+/* Return: a connection of @who that has said hello, or -1 */
+static int take_spare(const struct who *who)
 {
 	int expected = KEPT, fd = -1;
 	struct stat st;
@@ -102,8 +122,8 @@ static int take_spare(void)
 		return -1;
 	if (!fstat(spare.fd, &st) && st.st_dev == spare.dev && st.st_ino == spare.ino) {
 		fd = spare.fd;
-		/* A child that was made past the C library. */
-		if (spare.pid != getpid()) {
+		/* Of before setuid(2), or the parent's: a child that was made past the C library. */
+		if (!is_same(&spare.who, who)) {
 			close(fd);
 			fd = -1;
 		}
@@ -112,12 +132,14 @@ static int take_spare(void)
 	return fd;
 }
 
-static void put_spare(int fd)
+/* @who: what we were before @fd was connected, or was the spare. Who is another by now does not keep it. */
+static void put_spare(int fd, const struct who *who)
 {
 	int expected = NONE, high;
+	struct who now = who_am_i();
 	struct stat st;
 
-	if (!atomic_compare_exchange_strong(&state, &expected, BUSY)) {
+	if (!is_same(&now, who) || !atomic_compare_exchange_strong(&state, &expected, BUSY)) {
 		close(fd);
 		return;
 	}
@@ -134,7 +156,7 @@ static void put_spare(int fd)
 		return;
 	}
 	spare.fd = fd;
-	spare.pid = getpid();
+	spare.who = *who;
 	spare.dev = st.st_dev;
 	spare.ino = st.st_ino;
 	atomic_store(&state, KEPT);
@@ -278,11 +300,11 @@ static int hear_hello(int fd, uint64_t until, uint32_t *ret_flags)
 
 	if (r)
 		return r;
+	atomic_store(&was_there, true);
 	if (reply.status < 0)
 		return errno_of_hello(reply.status);
 	if (reply.size0 != FAB_VERSION || reply.handle.context != msg.handle.context)
 		return -ENETUNREACH;
-	atomic_store(&was_there, true);
 	if (ret_flags)
 		*ret_flags = reply.flags;
 	return 0;
@@ -317,14 +339,15 @@ static void nap(void)
 static int is_there(uint32_t *ret_flags)
 {
 	uint64_t patience = now_ms() + ASK_PATIENCE_MS;
-	int fd = ret_flags ? -1 : take_spare(), r;
+	struct who who = who_am_i();
+	int fd = ret_flags ? -1 : take_spare(&who), r;
 
 	if (fd >= 0) {
 		struct pollfd pollfd = { .fd = fd, .events = POLLIN };
 
 		/* Nothing is expected from vmcid but its end. */
 		if (!sys_poll(&pollfd, 1, 0)) {
-			put_spare(fd);
+			put_spare(fd, &who);
 			return 0;
 		}
 		close(fd);
@@ -332,11 +355,12 @@ static int is_there(uint32_t *ret_flags)
 	for (;;) {
 		uint64_t until = now_ms() + ASK_REPLY_MS;
 
+		who = who_am_i();
 		r = fd = come(until);
 		if (fd >= 0) {
 			r = hear_hello(fd, until, ret_flags);
 			if (!r) {
-				put_spare(fd);
+				put_spare(fd, &who);
 				return 0;
 			}
 			close(fd);
@@ -347,6 +371,11 @@ static int is_there(uint32_t *ret_flags)
 			return -ENODEV;
 		nap();
 	}
+}
+
+bool ask_was_there(void)
+{
+	return atomic_load(&was_there);
 }
 
 int ask_is_there(uint32_t *ret_flags)
@@ -366,7 +395,8 @@ static int do_ask(struct fab_msg *request, const struct iovec *data, unsigned n_
 	request->serial = 2;
 	for (;;) {
 		uint64_t until = now_ms() + (uint64_t)timeout_ms;
-		int fd = take_spare();
+		struct who who = who_am_i();
+		int fd = take_spare(&who);
 		bool is_new = fd < 0, is_told = false;
 		int r = 0;
 
@@ -380,7 +410,7 @@ static int do_ask(struct fab_msg *request, const struct iovec *data, unsigned n_
 			if (!r)
 				r = hear(fd, request, until, ret_reply);
 			if (!r) {
-				put_spare(fd);
+				put_spare(fd, &who);
 				return 0;
 			}
 			close(fd);

@@ -28,6 +28,9 @@ uint32_t ask_cid(void);
  */
 int ask_is_there(uint32_t *ret_flags);
 
+/* ask_was_there() - has a vmcid ever answered this process, or the one that it was forked from? */
+bool ask_was_there(void);
+
 /**
  * ask() - send a request, and wait for its reply
  * @data, @n_data: bytes behind it, request->len in all; at most ASK_IOV_MAX pieces

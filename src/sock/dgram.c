@@ -104,8 +104,10 @@ int sock_dgram_bind(const struct sock *sock, struct vmci_handle wish)
 		.n_fds = 1,
 	}, reply;
 	struct vmci_handle self;
-	int r;
+	int r = sock_own(sock);
 
+	if (r)
+		return r;
 	for (unsigned i = 0; i < 2; i++) {
 		r = ask(&request, NULL, 0, false, ASK_REPLY_MS, &reply);
 		if (r != -EPIPE)

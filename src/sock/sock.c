@@ -22,7 +22,9 @@
  * socket.
  *
  * A socket that was bound, or where a connect to a guest has failed, cannot be connected any more. It is then
- * replaced by a new one under the same number. That is the one thing that other copies of the descriptor do not see.
+ * replaced by a new one under the same number. So is one that another user has made (we, before setuid(2)), before it
+ * is bound or connected, because vmcid binds and connects a user's own sockets only. That is the one thing that other
+ * copies of the descriptor do not see.
  */
 #include "sock/sock.h"
 
@@ -58,7 +60,8 @@ enum sock_who sock_who(int *ret_error)
 
 	if (!r)
 		return SOCK_WHO_FABRIC;
-	if (guest_is_here(GUEST_PCI_DEVICES))
+	/* A host of ours can be a guest of others. Who knows of a vmcid is not meant to reach them while it is away. */
+	if (!secure_getenv("VMCI_RUNTIME_DIR") && !ask_was_there() && guest_is_here(GUEST_PCI_DEVICES))
 		return SOCK_WHO_KERNEL;
 	*ret_error = r == -EPERM || r == -EACCES || r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -ENOBUFS
 			     ? r
@@ -320,6 +323,13 @@ static int renew(const struct sock *sock)
 	return r;
 }
 
+int sock_own(const struct sock *sock)
+{
+	struct stat st;
+
+	return fstat(sock->fd, &st) || st.st_uid == geteuid() ? 0 : renew(sock);
+}
+
 /* --- Binding -------------------------------------------------------------------------------------------------- */
 
 static int errno_of_bind(int32_t status)
@@ -349,8 +359,11 @@ static int bind_stream(const struct sock *sock, struct vmci_handle wish)
 		.n_fds = 1,
 	}, reply;
 	struct fab_address self;
-	int r = ask(&request, NULL, 0, false, ASK_REPLY_MS, &reply);
+	int r = sock_own(sock);
 
+	if (r)
+		return r;
+	r = ask(&request, NULL, 0, false, ASK_REPLY_MS, &reply);
 	/* The name says whether it was carried out. */
 	if (r == -EPIPE && !self_of(sock->fd, &self))
 		return 0;
@@ -461,15 +474,16 @@ static int connect_stream(const struct sock *sock, struct vmci_handle to)
 	uint32_t source = VMCI_INVALID_ID;
 	struct fab_address self;
 	int32_t status;
-	int error = 0;
+	int error = 0, r;
 
 	if (!self_of(sock->fd, &self) && self.kind == FAB_ADDRESS_PORT) {
-		int r = renew(sock);
-
-		if (r)
-			return r;
+		r = renew(sock);
 		source = self.port;
+	} else {
+		r = sock_own(sock);
 	}
+	if (r)
+		return r;
 	for (;;) {
 		status = ask_to_connect(sock, source, to, timeout_ms, &error);
 		if (status != VMCI_ERROR_WOULD_BLOCK || !may_wait || now_us() >= until)

@@ -24,7 +24,11 @@
 enum sock_who {
 	SOCK_WHO_NOBODY,
 	SOCK_WHO_FABRIC,	/* vmcid, and so this library */
-	SOCK_WHO_KERNEL,	/* this is a guest with a VMCI device and its driver: let the kernel do it */
+	/*
+	 * This is a guest with a VMCI device and its driver, no runtime directory is named, and no vmcid has ever
+	 * answered: let the kernel do it.
+	 */
+	SOCK_WHO_KERNEL,
 };
 
 /* sock_who() - @ret_error: why nobody does: -ENODEV, or another negative errno */
@@ -100,6 +104,9 @@ struct sock_peer {
 int sock_peer(int fd, struct sock_peer *ret_peer);
 
 /* What the files of this folder share. */
+
+/* sock_own() - a socket that is neither bound nor connected, and another user's, is replaced by our own. 0; -errno */
+int sock_own(const struct sock *sock);
 
 /* sock_address() - check and read a struct sockaddr_vm. 0; -EINVAL, -EFAULT */
 int sock_address(const struct sockaddr *address, socklen_t len, struct vmci_handle *ret_handle);

@@ -3,7 +3,8 @@
  * vmci-run: starts a program with AF_VSOCK being VMCI Sockets of this host: libvmci-preload and guard.c. vmci-run(1)
  *
  * It has said HELLO before, and the program inherits that connection, which nobody uses: as long as it is open, the
- * context is there, and so is a vmcid that was started for us.
+ * context is there, and so is a vmcid that was started for us. It bears our rights, which the program may give up, so
+ * it is one that can be used for nothing else (FAB_F_HOLD).
  */
 #include <argp.h>
 #include <errno.h>
@@ -138,6 +139,7 @@ static int join(int fd, const struct home *home, uint32_t *cid)
 {
 	struct fab_msg reply, request = {
 		.type = FAB_HELLO,
+		.flags = FAB_F_HOLD,
 		.handle.context = *cid,
 		.size0 = FAB_VERSION,
 		.data = (const uint8_t *)"vmci-run",

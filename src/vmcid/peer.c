@@ -104,6 +104,7 @@ enum waiting {
 
 /**
  * struct peer - a connection
+ * @is_holding: it has said HELLO with HOLD, and must not say anything else
  * @is_ended:   marked by peer_fail()
  * @hello:      ends a connection that does not say HELLO
  * @requests:   the first is waited for, if @waiting; the others came behind it
@@ -126,6 +127,7 @@ struct peer {
 	char name[64];
 	bool is_device;
 	bool has_said_hello;
+	bool is_holding;
 	bool is_ended;
 	struct vm *vm;
 
@@ -733,10 +735,13 @@ static int32_t do_hello(struct call *call)
 	if (r < 0)
 		return r;
 	peer->has_said_hello = true;
+	peer->is_holding = msg->flags & FAB_F_HOLD;
 	peer->hello = sd_event_source_disable_unref(peer->hello);
 	name_peer(peer);
 	call->reply.size0 = FAB_VERSION;
 	call->reply.handle.context = brk_client_cid(call->client);
+	if (peer->is_holding)
+		call->reply.flags |= FAB_F_HOLD;
 	if (brk_client_is_trusted(call->client))
 		call->reply.flags |= FAB_F_TRUSTED;
 	if (brk_client_is_restricted(call->client))
@@ -1351,7 +1356,9 @@ static bool receive(struct peer *peer)
 		peer_fail(peer, "%s", r == -EBADMSG ? why : strerror(-r));
 		return false;
 	}
-	if (msg.kind == FAB_REQUEST)
+	if (peer->is_holding)
+		peer_fail(peer, "it was to hold its context and no more, and said %s", fab_type_to_string(msg.type));
+	else if (msg.kind == FAB_REQUEST)
 		handle_request(peer, &msg);
 	else if (msg.kind == FAB_ANSWER)
 		handle_answer(peer, &msg);

@@ -7,7 +7,7 @@ import socket
 import pytest
 from testbed.fabric import (ADD, ALREADY_EXISTS, BELL_CREATE, BELL_DESTROY, BELL_OPEN, CTX_REMOVED, DEVICE,
                             DG_CREATE, DG_DESTROY, DG_SEND, EVENTS, GROUP_CREATE, GROUP_DESTROY, GROUP_MEMBER, HELLO,
-                            HOST, INVALID, INVALID_ARGS, LIST, LOOKUP, NAME, NO_ACCESS, NO_TOKEN, PAGE, PRIV,
+                            HOLD, HOST, INVALID, INVALID_ARGS, LIST, LOOKUP, NAME, NO_ACCESS, NO_TOKEN, PAGE, PRIV,
                             QP_ATTACH, QP_CREATE, QP_DETACH, QP_HOLD, REPLY, RESTRICTED, RESUME, SHM_ATTACH,
                             SHM_CREATE, SHM_DETACH, SHM_HOLD, SHM_QUERY, TRUSTED, WATCH, Ended, Events, Message,
                             Refused, Sink, as_user, datagram, discovery_request, eventfd, memfd, qp_memory_size,
@@ -72,6 +72,39 @@ def test_a_context_is_there_as_long_as_a_member(vmcid, host):
     assert (event.id, event.context) == (CTX_REMOVED, 4711)
     assert not [line for line in host.list() if line.startswith("context 4711 ")]
     assert vmcid.connect(4711).cid == 4711
+
+
+def test_one_that_only_holds(vmcid, host):
+    """Its context is there as long as it, whoever else comes and goes."""
+    holder = vmcid.connect(4711, flags=HOLD)
+    assert holder.granted & HOLD
+    assert not host.granted & HOLD
+    events = Events(host)
+    assert events.watch(4711) == 0
+    other = vmcid.connect(4711)
+    assert not other.granted & HOLD
+    other.close()
+    assert host.list() and events.is_empty()
+    assert vmcid.connect(4711).list()
+    copy = holder.sock.dup()
+    holder.close()
+    vmcid.clients.pop().close()
+    assert host.list() and events.is_empty()
+    copy.send(Message(HELLO, serial=9, size0=1, handle=(4711, 0)).pack())
+    event = events.recv()
+    assert (event.id, event.context) == (CTX_REMOVED, 4711)
+    copy.close()
+    assert "it was to hold its context and no more, and said HELLO" in vmcid.process.text()
+
+
+def test_one_that_holds_and_asks_in_one_breath(vmcid):
+    client = vmcid.connect(None)
+    client.post(HELLO, size0=1, handle=(HOST, 0), flags=HOLD)
+    client.post(LIST)
+    reply = client.recv()
+    assert (reply.type, reply.status, reply.flags & HOLD) == (HELLO, 0, HOLD)
+    with pytest.raises(Ended):
+        client.recv()
 
 
 def test_contexts_of_other_users(vmcid, needs_root):

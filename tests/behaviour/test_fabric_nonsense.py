@@ -10,16 +10,16 @@ import struct
 import pytest
 from testbed.fabric import (ADD, ANSWER, ASK, ASSIGN, BELL_CREATE, BELL_DESTROY, BELL_OPEN, CHECK, DATA_MAX, DEVICE,
                             DG_BIND, DG_CREATE, DG_DESTROY, DG_SEND, DIRECT, EVENTS, GROUP_CREATE, GROUP_DESTROY,
-                            GROUP_MEMBER, HEADER_SIZE, HELLO, LIST, NAME, OFF, PRIV, QP_ATTACH, QP_CREATE, QP_DETACH,
-                            QP_HOLD, REMOVE, REMOVE_ALL, REPLY, RESTRICTED, RESUME, SHM_ALLOC, SHM_ATTACH, SHM_CREATE,
-                            SHM_DETACH, SHM_HOLD, SHM_QUERY, STREAM_BIND, STREAM_CONNECT, STREAM_OPEN, TRUSTED, WATCH,
-                            WINDOW, Ended, Endpoint, Message, datagram, discovery_request, eventfd)
+                            GROUP_MEMBER, HEADER_SIZE, HELLO, HOLD, LIST, NAME, OFF, PRIV, QP_ATTACH, QP_CREATE,
+                            QP_DETACH, QP_HOLD, REMOVE, REMOVE_ALL, REPLY, RESTRICTED, RESUME, SHM_ALLOC, SHM_ATTACH,
+                            SHM_CREATE, SHM_DETACH, SHM_HOLD, SHM_QUERY, STREAM_BIND, STREAM_CONNECT, STREAM_OPEN,
+                            TRUSTED, WATCH, WINDOW, Ended, Endpoint, Message, datagram, discovery_request, eventfd)
 from testbed.process import until
 
 # What a request may have: fields, flags (besides those of which there must be one), one of, data, descriptors.
 C, R, C2, R2, S0, S1, T = "context", "resource", "other", "second", "size0", "size1", "token"
 TYPES = {
-    HELLO: ((C, S0, T), RESUME | DEVICE | RESTRICTED, (), (0, 64), 0),
+    HELLO: ((C, S0, T), RESUME | DEVICE | RESTRICTED | HOLD, (), (0, 64), 0),
     DG_CREATE: ((R, T), RESUME, (), (0, 0), 1),
     DG_DESTROY: ((C, R), 0, (), (0, 0), 0),
     DG_SEND: ((), 0, (), (24, DATA_MAX), 0),
@@ -98,6 +98,8 @@ def wrong_requests(type_):
         yield wrong("all of the flags", flags=sum(choice))
     if ASSIGN & flags:
         yield wrong("ASSIGN without ADD", flags=ASSIGN | REMOVE)
+    if HOLD & flags:
+        yield wrong("HOLD of a device", 2, flags=HOLD | DEVICE)
     for status in 1, -1, -0x80000000, 0x7fffffff:
         yield wrong(f"status {status}", status=status)
     if least:
@@ -171,6 +173,18 @@ def test_right_ones_are_right(vmcid):
         for fd in fds:
             os.close(fd)
     assert "dropped" not in vmcid.process.text()
+
+
+@pytest.mark.parametrize("type_", TYPES)
+def test_more_than_hello_of_one_that_only_holds(vmcid, neighbour, type_):
+    """Whatever is right for others; and an answer."""
+    message, n_fds = right(type_)
+    client = vmcid.connect(flags=HOLD)
+    assert client.granted & HOLD
+    assert ends(client, message.pack(), n_fds)
+    until("a reason in the log", lambda: "dropped: it was to hold its context and no more, and said "
+          in vmcid.process.text())
+    neighbour.is_well()
 
 
 PACKETS = {

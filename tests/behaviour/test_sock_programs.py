@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from testbed.fabric import BELL_CREATE, LIST
 from testbed.process import BUILD, LIMIT, ROOT, until
 from testbed.sockets import Runner, sanitizer
 
@@ -150,6 +151,45 @@ def test_a_vmcid_is_started_and_leaves(directory):
         runner.close()
 
 
+# Those of the descriptors that are a connection to vmcid, and what a request over one is answered with.
+REQUESTS = f"""
+    def connections():
+        for fd in sorted(int(name) for name in os.listdir("/proc/self/fd")):
+            with contextlib.suppress(OSError):
+                sock = socket.socket(fileno=os.dup(fd))
+                with sock:
+                    if sock.type == SEQPACKET and str(sock.getpeername()).endswith("/control.sock"):
+                        yield fd
+    def call(fd, type_, context=0, resource=0, fds=(), data=b""):
+        head = struct.pack("<HHIiIIIIIQQ16s", type_, 0, 9, 0, 0, context, resource, 0, 0, 0, 0, bytes(16))
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            sock.settimeout(10)
+            try:
+                socket.send_fds(sock, [head + data], fds)
+                return sock.recv(70000)[8:12].hex() or "end"
+            except (BrokenPipeError, ConnectionResetError):
+                return "end"
+    LIST, BELL_CREATE, BELL = {LIST}, {BELL_CREATE}, os.eventfd(0, os.EFD_NONBLOCK)
+"""
+
+
+@pytest.mark.parametrize("cid", ["2", "new"])
+@pytest.mark.parametrize("request_", ["LIST", "BELL_CREATE, 0, 0xffffffff, [BELL]"])
+def test_the_inherited_connection_is_good_for_nothing(vmcid, run, needs_root, cid, request_):
+    """vmci-run was root, and the program gives that up."""
+    text = run.python(REQUESTS + f"""
+    os.setgroups([]), os.setgid(4711), os.setuid(4711)
+    held = list(connections())
+    print(len(held), *[call(fd, {request_}) for fd in held], *[call(fd, {request_}) for fd in held])
+    print(error_of(make, STREAM, 80))
+    """, cid=cid)
+    assert text.startswith("1 end end\n"), text
+    # Of a software context that was root's nothing is left to be joined by then: it is made anew, for 4711.
+    assert text.endswith("\nEACCES\n"), text
+    type_ = request_.split(",")[0]
+    assert f"(uid 0): dropped: it was to hold its context and no more, and said {type_}" in vmcid.process.text()
+
+
 # --- Failing closed ------------------------------------------------------------------------------------------------
 
 def test_no_vmcid(directory):
@@ -172,6 +212,36 @@ def test_no_vmcid(directory):
     assert "vmci:" not in runner.python("error_of(make)").replace("vmci-run:", "")
     text = runner.run("socat", "-", "VSOCK-CONNECT:2:5000", status=1)
     assert "No such device" in text
+
+
+def test_a_host_that_is_a_guest(directory, vmcid, run, needs_root):
+    """With a bound VMCI device of another hypervisor: it is not who is asked when vmcid is away. EAFNOSUPPORT is
+    vmci-run's filter, and so what would have reached the kernel.
+    """
+    device = directory / "pci" / "0000:00:07.7"
+    device.mkdir(parents=True)
+    (device / "vendor").write_text("0x15ad\n")
+    (device / "device").write_text("0x0740\n")
+    (device / "driver").symlink_to("/sys/bus/pci/drivers/vmw_vmci")
+    wrap = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /sys/bus/pci/devices && exec "$@"', device.parent)
+    empty = {"XDG_RUNTIME_DIR": str(directory)}
+    assert not pathlib.Path("/run/vmci/control.sock").exists()
+    script = run.script("""
+        for what in sys.argv[1:]:
+            if what == "unnamed":
+                os.unsetenv("VMCI_RUNTIME_DIR")
+                os.closerange(10, 1024)     # the library's own connection
+            else:
+                print(error_of(make))
+    """)
+    assert run.run(*script, "unnamed", "make", "make", wrap=wrap, **empty) == "EAFNOSUPPORT\nEAFNOSUPPORT\n"
+    # It was there, and is found no more.
+    assert run.run(*script, "make", "unnamed", "make", "make", wrap=wrap, **empty) == "success\nENODEV\nENODEV\n"
+    vmcid.kill()
+    # It is named, and not there.
+    text = run.run(*script, "make", "unnamed", "make", wrap=wrap, **empty)
+    assert text.endswith("\nENODEV\nEAFNOSUPPORT\n"), text
+    vmcid.start()
 
 
 def test_no_socket_of_the_kernel_s_family_is_ever_made(run):

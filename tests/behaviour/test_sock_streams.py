@@ -3,6 +3,8 @@
 
 import pytest
 
+from testbed.process import BUILD
+
 
 @pytest.mark.parametrize("kind", ["STREAM", "SEQPACKET"])
 def test_two_ends(run, kind):
@@ -508,6 +510,20 @@ def test_many_threads(run):
     """)
 
 
+# As deep as what follows it in a test.
+PEER = """
+        class Peer(ctypes.Structure):
+            _fields_ = [("cid", ctypes.c_uint), ("port", ctypes.c_uint), ("uid", ctypes.c_uint), ("gid", ctypes.c_uint),
+                        ("pid", ctypes.c_int), ("vm", ctypes.c_char * 65)]
+        libvmci = ctypes.CDLL(sys.argv[1], use_errno=True)
+        def peer_of(sock):
+            peer = Peer()
+            if libvmci.vmci_peer(sock.fileno(), ctypes.byref(peer)):
+                return name_of(ctypes.get_errno())
+            return peer.cid, peer.port, peer.uid, peer.gid, peer.pid, peer.vm
+"""
+
+
 def test_privileged_ports(run, needs_root):
     as_nobody = ["setpriv", "--reuid", "65534", "--clear-groups"]
     text = run.python("print(error_of(make, STREAM, 1023), error_of(make, DGRAM, 1022), error_of(make, STREAM, 1024))",
@@ -517,21 +533,77 @@ def test_privileged_ports(run, needs_root):
     assert text == "success success\n"
 
 
-PEER = """
-    class Peer(ctypes.Structure):
-        _fields_ = [("cid", ctypes.c_uint), ("port", ctypes.c_uint), ("uid", ctypes.c_uint), ("gid", ctypes.c_uint),
-                    ("pid", ctypes.c_int), ("vm", ctypes.c_char * 65)]
-    libvmci = ctypes.CDLL(sys.argv[1], use_errno=True)
-    def peer_of(sock):
-        peer = Peer()
-        if libvmci.vmci_peer(sock.fileno(), ctypes.byref(peer)):
-            return name_of(ctypes.get_errno())
-        return peer.cid, peer.port, peer.uid, peer.gid, peer.pid, peer.vm
-"""
+def test_rights_that_are_given_up(run, needs_root):
+    """What was connected to vmcid before setuid(2) is used no more, and sockets go on that were made before it."""
+    text = run.python("""
+        names = [(STREAM, 80), (STREAM, 9000), (SEQPACKET, 80), (SEQPACKET, 9010), (DGRAM, 80), (DGRAM, 9000)]
+        before = [make(kind) for kind, _ in names]
+        bound, listening, datagrams = make(STREAM, 81), listener(82), make(DGRAM, 83)
+        os.setgroups([]), os.setgid(4711), os.setuid(4711)
+        print(*[error_of(sock.bind, (ANY, port)) for sock, (_, port) in zip(before, names)])
+        print(*[error_of(make, kind, port + 1) for kind, port in names])
+        # What was bound by then is bound.
+        bound.listen()
+        for server, port in (bound, 81), (listening, 82):
+            one = client(port)
+            two, _ = server.accept()
+            one.send(b"x")
+            assert two.recv(1) == b"x"
+        before[5].sendto(b"in", (HOST, 83))
+        assert datagrams.recvfrom(10) == (b"in", (HOST, 9000))
+        print(error_of(datagrams.sendto, b"out", (HOST, 9000)))
+    """)
+    binds = " ".join(["EACCES success"] * 3)
+    assert text.splitlines() == [binds, binds, "EPERM"]
+
+
+@pytest.mark.parametrize("change", ["os.seteuid(4711)", "os.setegid(4711)", "os.setreuid(-1, 4711)"])
+def test_rights_that_come_back(run, needs_root, change):
+    """As vmcid sees them, which decides: the ids with which the connection is made."""
+    run.python(PEER + f"""
+        server, before = listener(5000), make()
+        {change}
+        before.connect((HOST, 5000))
+        seen = peer_of(server.accept()[0])
+        assert seen[2:4] == (os.geteuid(), os.getegid()) != (0, 0), seen
+        os.seteuid(0), os.setegid(0)
+        one = client(5000)
+        seen = peer_of(server.accept()[0])
+        assert seen[2:4] == (0, 0), seen
+        assert error_of(make, STREAM, 80) == "success"
+    """, str(BUILD / "libvmci.so.0"))
+
+
+def test_a_thread_that_gives_up_rights_amid_calls(run, needs_root):
+    """Whatever the moment, nothing of before is left."""
+    run.python("""
+        import random
+        for round in range(40):
+            if os.fork():
+                assert os.wait()[1] == 0
+                continue
+            stop = False
+            def work():
+                while not stop:
+                    sock = make(DGRAM)
+                    with contextlib.suppress(OSError):
+                        sock.bind((ANY, ANY))
+                    sock.close()
+            threads = [threading.Thread(target=work) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            time.sleep(random.random() / 50)
+            os.setgroups([]), os.setgid(4711), os.setuid(4711)
+            got = {error_of(make, STREAM, 80) for _ in range(20)}
+            stop = True
+            for thread in threads:
+                thread.join()
+            got |= {error_of(make, STREAM, 80) for _ in range(20)}
+            os._exit(got != {"EACCES"})
+    """)
 
 
 def test_who_is_there(run):
-    from testbed.process import BUILD
     run.python(PEER + """
         server = listener(5000)
         one = client(5000)

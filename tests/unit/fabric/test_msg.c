@@ -35,10 +35,11 @@ struct row {
 #define DIRECT { 0, FAB_F_TRUSTED, FAB_F_DIRECT, FAB_F_TRUSTED | FAB_F_DIRECT, END }
 
 static const struct row rows[] = {
-	{ FAB_HELLO, FAB_REQUEST, "c0t", { 0, 1, 4, 5, END }, "0", 0, 64, 0 },
+	{ FAB_HELLO, FAB_REQUEST, "c0t", { 0, 1, 4, 5, 0x2000, 0x2001, 0x2004, 0x2005, END }, "0", 0, 64, 0 },
 	{ FAB_HELLO, FAB_REQUEST, "c0t", { 2, 3, 6, 7, END }, "0", 0, 64, 2 },
 	{ FAB_HELLO, FAB_REPLY, "c0t", { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, END }, "0", 0, 0, 0 },
 	{ FAB_HELLO, FAB_REPLY, "c0t", { 0x1000, 0x1001, 0x1004, 0x1008, 0x100f, END }, "0", 0, 0, 0 },
+	{ FAB_HELLO, FAB_REPLY, "c0t", { 0x2000, 0x2001, 0x2004, 0x2008, 0x3000, 0x300d, END }, "0", 0, 0, 0 },
 	{ FAB_DG_CREATE, FAB_REQUEST, "rt", RESUME, "0", 0, 0, 1 },
 	{ FAB_DG_CREATE, FAB_REPLY, "crt", NONE, "0", 0, 0, 0 },
 	{ FAB_DG_DESTROY, FAB_REQUEST, "cr", NONE, "0", 0, 0, 0 },
@@ -237,6 +238,18 @@ static void test_every_flag(void **state)
 			msg = good(allows ? allows : row, flags);
 			if (passes(&msg) != !!allows)
 				fail_msg("%s, kind %d, flags %x", fab_type_to_string(row->type), row->kind, flags);
+		}
+}
+
+static void test_a_device_does_not_hold(void **state)
+{
+	(void)state;
+	for (uint32_t flags = 0; flags < 8; flags++)
+		for (unsigned n_fds = 0; n_fds <= 2; n_fds++) {
+			struct fab_msg msg = good(&rows[0], flags | FAB_F_HOLD);
+
+			msg.n_fds = n_fds;
+			assert_int_equal(passes(&msg), !(flags & FAB_F_DEVICE) && !n_fds);
 		}
 }
 
@@ -450,6 +463,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_right_ones_pass),
 		cmocka_unit_test(test_every_flag),
+		cmocka_unit_test(test_a_device_does_not_hold),
 		cmocka_unit_test(test_every_field_that_does_not_belong),
 		cmocka_unit_test(test_every_byte_of_a_token_counts),
 		cmocka_unit_test(test_amounts_of_data_and_descriptors),
