@@ -98,7 +98,7 @@ static int connect_to(const struct endpoints *endpoints, const struct endpoint *
 
 /* --- Coming and going ----------------------------------------------------------------------------------------- */
 
-/* With everything that the broker has of it, the sink too; and with the ports of its context, if it was the last there. */
+/* With all that the broker has of it, the sink too; and with the ports of its context, if it was the last there. */
 static void endpoint_free(struct endpoints *endpoints, struct endpoint *endpoint, bool unlink)
 {
 	struct server *server = endpoints->server;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Calls on sockets of others, which wait for whoever else has the socket, for LIMIT_PORTS_WAIT_USEC at most. Nobody makes us
- * wait but on purpose. Needs the alarm of closer_start().
+ * Calls on sockets of others, which wait for whoever else has the socket, for LIMIT_PORTS_WAIT_USEC at most. Nobody
+ * makes us wait but on purpose. Needs the alarm of closer_start().
  */
 #ifndef VMCID_PATIENT_H
 #define VMCID_PATIENT_H

@@ -19,8 +19,8 @@
  * that makes it overflow does not read, and is dropped.
  *
  * Descriptors that are sent are counted, and others may have used up what there is. That ends a request
- * (VMCI_ERROR_NO_RESOURCES), and nobody's connection: room for them is *reserved* before anything is done that could not
- * be undone, and given up in the moment in which they are sent, or kept.
+ * (VMCI_ERROR_NO_RESOURCES), and nobody's connection: room for them is *reserved* before anything is done that could
+ * not be undone, and given up in the moment in which they are sent, or kept.
  *
  * Ends are deferred: peer_fail() marks a peer, which gets no more turns, and frees it from the event loop. So
  * nobody finds a peer freed that he was about to answer.

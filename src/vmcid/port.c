@@ -19,17 +19,17 @@
  * included; they are looked through when their number has doubled since the last time, so that a bind has a bounded
  * price on the average.
  *
- * Whose a path is must outlive us, or a context's next user would be met at what the last one had left there. The file is
- * ours, whatever the socket is; so the user is written down as the time of its last change, which nothing else changes (MARK
- * says that it is one of these). A new vmcid believes it, for the folder is closed to all others. Until its grace period is
- * over, what is from before it stays, since its owner may be on his way (@is_old); then what is not the context's user's
- * goes, and what bears no mark.
+ * Whose a path is must outlive us, or a context's next user would be met at what the last one had left there. The
+ * file is ours, whatever the socket is; so the user is written down as the time of its last change, which nothing
+ * else changes (MARK says that it is one of these). A new vmcid believes it, for the folder is closed to all others.
+ * Until its grace period is over, what is from before it stays, since its owner may be on his way (@is_old); then
+ * what is not the context's user's goes, and what bears no mark.
  *
  * Sockets that were passed are not ours alone. Their flags can be changed under us, and connect(2) waits for room in
- * the listener's queue unless O_NONBLOCK is set. So it is set, and an alarm ends a wait all the same (as in closer.c). Who
- * makes us wait has done so on purpose. The kernel binds and connects a socket once. So its name is compared after it is
- * set, whoever has set it, and before it is connected; nothing else is checked of a socket that could change between check
- * and use.
+ * the listener's queue unless O_NONBLOCK is set. So it is set, and an alarm ends a wait all the same (as in
+ * closer.c). Who makes us wait has done so on purpose. The kernel binds and connects a socket once. So its name is
+ * compared after it is set, whoever has set it, and before it is connected; nothing else is checked of a socket that
+ * could change between check and use.
  *
  * A guest has no listeners here. Who connects to one is connected to a listener of our own that is there for just
  * that, so that the socket gets a peer with the right name; what it accepts goes to the guest's device.
@@ -506,8 +506,9 @@ int32_t ports_source(struct ports *ports, int fd, struct fab_address *self)
 }
 
 /*
- * Give @fd its name, if it has none. What it was when ports_source() looked does not count: whoever else has the socket
- * may have bound it since. A name that is set stays, so it is looked at once more, and that is the one that listeners see.
+ * Give @fd its name, if it has none. What it was when ports_source() looked does not count: whoever else has the
+ * socket may have bound it since. A name that is set stays, so it is looked at once more, and that is the one that
+ * listeners see.
  *
  * Return: 0; -EINVAL: it has another name; another negative errno
  */

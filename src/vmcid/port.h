@@ -71,8 +71,8 @@ int ports_socket(void);
 void ports_forget(struct ports *ports, uint32_t cid);
 
 /*
- * ports_claim() - context @cid, not the host's, is user @uid's now: what other users have bound there goes. What is from
- * before a restart is left to ports_settle().
+ * ports_claim() - context @cid, not the host's, is user @uid's now: what other users have bound there goes. What is
+ * from before a restart is left to ports_settle().
  */
 void ports_claim(struct ports *ports, uint32_t cid, uid_t uid);
 
