@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 #define REQUESTS 64	/* whose ends the kernel keeps until they are taken; no limit of anything */
-#define TRIES 8		/* more threads than that take the room away from us each time: not today */
+#define TRIES 1000	/* so often other threads of this process take the room away from us: never seen */
 
 static _Atomic aio_context_t context;
 
