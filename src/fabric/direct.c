@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The device's side of direct queue pairs. How it all fits together: ring_direct.c, vmci-device/direct.c. */
+/* The device's side of direct queue pairs. How it all fits together: ring_direct.c, vmci-device/loan.c. */
 #include "fabric/direct.h"
 
 #include <errno.h>

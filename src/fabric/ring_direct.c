@@ -4,7 +4,7 @@
  *
  * A direct pair is one whose memory is the guest's own pages, mapped by a trusted program. The guest does what it does with
  * any queue pair, and knows nothing of this. Its device copies nothing: it lends the pages, looks at the guest's indices
- * while the program sleeps, and takes the pages back (vmci-device/direct.c).
+ * while the program sleeps, and takes the pages back (vmci-device/loan.c).
  *
  * Beginning. A direct pair begins like any other one: memory (a memfd), life, hello. Then the device sends a sheet over the
  * life (fabric/direct.h), whoever of the two has made the pair, and the pages are mapped *over* the memory, at the same

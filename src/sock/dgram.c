@@ -77,24 +77,6 @@ int sock_dgram_self(const struct sock *sock, struct vmci_handle *ret_self)
 	return 0;
 }
 
-static int errno_of_bind(int32_t status)
-{
-	switch (status) {
-	case VMCI_ERROR_NO_ACCESS:
-		return -EACCES;
-	case VMCI_ERROR_ALREADY_EXISTS:
-		return -EADDRINUSE;
-	case VMCI_ERROR_NO_RESOURCES:
-		return -ENOBUFS;
-	case VMCI_ERROR_NO_MEM:
-		return -ENOMEM;
-	case VMCI_ERROR_UNAVAILABLE:
-		return -ENETUNREACH;
-	default:
-		return -EINVAL;
-	}
-}
-
 int sock_dgram_bind(const struct sock *sock, struct vmci_handle wish)
 {
 	struct fab_msg request = {
@@ -118,7 +100,7 @@ int sock_dgram_bind(const struct sock *sock, struct vmci_handle wish)
 	}
 	if (r)
 		return r == -EPIPE ? -ENETUNREACH : r;
-	return reply.status < 0 ? errno_of_bind(reply.status) : 0;
+	return reply.status < 0 ? sock_bind_error(reply.status) : 0;
 }
 
 /* Bind it if it is not. Of two threads that do so at once, one finds it bound. */

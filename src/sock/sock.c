@@ -332,7 +332,7 @@ int sock_own(const struct sock *sock)
 
 /* --- Binding -------------------------------------------------------------------------------------------------- */
 
-static int errno_of_bind(int32_t status)
+int sock_bind_error(int32_t status)
 {
 	switch (status) {
 	case VMCI_ERROR_NO_ACCESS:
@@ -373,7 +373,7 @@ static int bind_stream(const struct sock *sock, struct vmci_handle wish)
 		return -ENETUNREACH;
 	if (r)
 		return r;
-	return reply.status < 0 ? errno_of_bind(reply.status) : 0;
+	return reply.status < 0 ? sock_bind_error(reply.status) : 0;
 }
 
 static bool is_bound(const struct sock *sock)

@@ -105,6 +105,9 @@ int sock_peer(int fd, struct sock_peer *ret_peer);
 
 /* What the files of this folder share. */
 
+/* sock_bind_error() - what bind(2) says for a negative @status of STREAM_BIND and DG_BIND: a negative errno */
+int sock_bind_error(int32_t status);
+
 /* sock_own() - a socket that is neither bound nor connected, and another user's, is replaced by our own. 0; -errno */
 int sock_own(const struct sock *sock);
 

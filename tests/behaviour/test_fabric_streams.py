@@ -472,7 +472,7 @@ def test_wrong_messages(vmcid):
     sock.close()
 
 
-def test_who_makes_vmcid_wait_is_dropped(vmcid, host):
+def test_who_makes_vmcid_wait_holds_nobody_up(vmcid, host):
     """O_NONBLOCK is taken away again and again while vmcid connects to a full queue."""
     listener, _ = host.listener(PORT, backlog=0)
     blocker = host.connected((HOST, PORT))
