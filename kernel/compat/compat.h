@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * compat.h - all that differs between the kernels that we build for (6.1 to the newest)
+ *
+ * Kbuild puts it in front of every source (-include), so that those read as if only the newest kernel existed. An entry
+ * gives an older kernel what the newest has, and says since when that has it.
+ */
+#ifndef OVMCI_COMPAT_H
+#define OVMCI_COMPAT_H
+
+#include <linux/version.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
+#error "the modules need Linux 6.1 or newer"
+#endif
+
+#endif /* OVMCI_COMPAT_H */
