@@ -34,7 +34,7 @@ def kernel_files(kernel, probe=False, files=(), drivers="in-box"):
     suite = KERNELS[kernel]
     ours = {"in-box": [], "ours": [suite], "debug": ["--debug", suite]}[drivers]
     ours = [script("build-modules", *ours)] if ours else []              # may find a newer kernel
-    modules = [script("build-guest-module", suite)] if probe else []
+    modules = [script("build-guest-module", *["--ours"] * bool(ours), suite)] if probe else []
     directory = script("fetch-kernels", suite)
     names = [module.name for module in ours] + [module.parent.name for module in modules] + [f.name for f in files]
     initramfs = BUILD / "vm" / ("-".join(["initramfs", suite, *names]) + ".cpio")
