@@ -14,6 +14,10 @@ OURS = [("6.12", "mmio", "ours"), ("newest", "mmio", "ours"), ("6.12", "classic"
 CORE = {OURS[3], OURS[4]}
 CORE_TESTS = ("test_streams",)
 
+# Of the tests with vmcid, those that run with our modules, too.
+FABRIC_TESTS = ("test_fabric", "test_fabric_streams", "test_fabric_samples", "test_fabric_restart",
+                "test_fabric_direct", "test_fabric_window")
+
 # The newest kernel runs on two CPUs, which only TCG's threads keep in order.
 CPUS = {"newest": 2}
 
@@ -72,14 +76,14 @@ SHMX = BUILD / "tests/vm/shmx-static"
 class FabricHolder:
     """One fabric for all tests; another one when a test has destroyed it."""
 
-    def __init__(self):
-        self.bed = None
+    def __init__(self, drivers):
+        self.drivers, self.bed = drivers, None
 
     def get(self):
         if self.bed and not self.bed.is_alive:
             self.close()
         if not self.bed:
-            self.bed = FabricBed({name: (*rest, {**options, "files": (SAMPLE, SHARED_MEM, SHMX)})
+            self.bed = FabricBed({name: (*rest, {**options, "drivers": self.drivers, "files": (SAMPLE, SHARED_MEM, SHMX)})
                                   for name, (*rest, options) in MACHINES.items()}, conf=CONF)
         return self.bed
 
