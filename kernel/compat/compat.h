@@ -19,4 +19,9 @@
 #define PCI_IRQ_INTX PCI_IRQ_LEGACY
 #endif
 
+/* There since 6.3; the flags were written to directly before. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#define vm_flags_set(vma, flags) ((vma)->vm_flags |= (flags))
+#endif
+
 #endif /* OVMCI_COMPAT_H */

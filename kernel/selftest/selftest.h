@@ -29,7 +29,7 @@ bool __init ring_selftest(void);
 /* vmci_selftest() - runs all. Return: did all pass? */
 static inline bool __init vmci_selftest(void)
 {
-	bool ok = burst_selftest() & event_selftest() & id_selftest();
+	bool ok = burst_selftest() & event_selftest() & id_selftest() & ring_selftest();
 
 	if (ok)
 		pr_info("self-tests: pass\n");
