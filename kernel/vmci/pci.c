@@ -282,8 +282,8 @@ static void take_down(struct vmci_device *vd)
 	if (!vd->up)
 		return;
 	vd->up = false;
+	WRITE_ONCE(vd->dead, true);		/* nobody waits for it any more */
 	vmci_device_leave(vd);
-	WRITE_ONCE(vd->dead, true);
 	reset(vd);
 	pci_clear_master(vd->pdev);
 	vmci_qpairs_end();
