@@ -14,4 +14,14 @@
 #error "the modules need Linux 6.1 or newer"
 #endif
 
+/* The name since 6.8. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+#define PCI_IRQ_INTX PCI_IRQ_LEGACY
+#endif
+
+/* There since 6.3; the flags were written to directly before. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#define vm_flags_set(vma, flags) ((vma)->vm_flags |= (flags))
+#endif
+
 #endif /* OVMCI_COMPAT_H */
