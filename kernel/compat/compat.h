@@ -14,6 +14,13 @@
 #error "the modules need Linux 6.1 or newer"
 #endif
 
+/* --- vmci -------------------------------------------------------------------------------------------------------- */
+
+/* The name since 6.8. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+#define PCI_IRQ_INTX PCI_IRQ_LEGACY
+#endif
+
 /* --- vsock ------------------------------------------------------------------------------------------------------- */
 
 /*

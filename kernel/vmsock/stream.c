@@ -55,13 +55,18 @@ void vmsock_stream_fail(struct sock *sk, int error)
 	sk->sk_state_change(sk);
 }
 
-/* The peer's positions make no sense. */
-static void corrupt(struct vsock_sock *vsk)
+/*
+ * The queue pair is of no use any more. -EBADMSG: the peer's positions make no sense; else the device has forgotten the pair.
+ * Return: what the program is told
+ */
+static int broken(struct vsock_sock *vsk, int error)
 {
-	pr_info_ratelimited("%s: stream %u with %u:%u is reset: its ring is corrupt\n", KBUILD_MODNAME,
-			    vsk->local_addr.svm_port, vsk->remote_addr.svm_cid, vsk->remote_addr.svm_port);
+	if (error == -EBADMSG)
+		pr_info_ratelimited("%s: stream %u with %u:%u is reset: its ring is corrupt\n", KBUILD_MODNAME,
+				    vsk->local_addr.svm_port, vsk->remote_addr.svm_cid, vsk->remote_addr.svm_port);
 	vmsock_control_send(vsk, PACKET_RST, 0);
 	vmsock_stream_fail(sk_vsock(vsk), ECONNRESET);
+	return -ECONNRESET;
 }
 
 void vmsock_stream_release(struct vsock_sock *vsk)
@@ -87,7 +92,7 @@ static u64 count(struct vsock_sock *vsk, s64 (*of)(const struct ovmci_qpair *qp)
 
 	if (bytes >= 0)
 		return bytes;
-	corrupt(vsk);
+	broken(vsk, bytes);
 	return 0;
 }
 
@@ -153,7 +158,7 @@ ssize_t vmsock_stream_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t
 {
 	struct vmsock *t = vmsock_trans(vsk);
 	size_t done = 0, piece;
-	ssize_t r = -EPIPE;
+	ssize_t r = 0;
 	u64 tail;
 
 	while (done < len && t->qp) {
@@ -169,10 +174,8 @@ ssize_t vmsock_stream_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t
 		if (r < piece)
 			break;
 	}
-	if (r == -EBADMSG) {
-		corrupt(vsk);
-		r = -ECONNRESET;
-	}
+	if (r < 0 && r != -EFAULT && r != -EAGAIN)
+		r = broken(vsk, r);
 	return done ?: r;
 }
 
@@ -199,10 +202,8 @@ ssize_t vmsock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *msg, size_t
 		if (r < piece)
 			break;
 	}
-	if (r == -EBADMSG) {
-		corrupt(vsk);
-		r = -ECONNRESET;
-	}
+	if (r < 0 && r != -EFAULT && r != -EAGAIN)
+		r = broken(vsk, r);
 	return done ?: r;
 }
 
