@@ -158,7 +158,7 @@ ssize_t vmsock_stream_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t
 {
 	struct vmsock *t = vmsock_trans(vsk);
 	size_t done = 0, piece;
-	ssize_t r = 0;
+	ssize_t r = t->qp ? 0 : -EPIPE;
 	u64 tail;
 
 	while (done < len && t->qp) {
