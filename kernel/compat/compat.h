@@ -14,4 +14,19 @@
 #error "the modules need Linux 6.1 or newer"
 #endif
 
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#include <linux/mm.h>
+
+static inline void vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
+{
+	vma->vm_flags |= flags;
+}
+#endif
+
+/* 6.8: without the number, which was always 1 */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+#include <linux/eventfd.h>
+#define eventfd_signal(ctx) ((void)eventfd_signal(ctx, 1))
+#endif
+
 #endif /* OVMCI_COMPAT_H */
