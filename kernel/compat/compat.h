@@ -14,19 +14,20 @@
 #error "the modules need Linux 6.1 or newer"
 #endif
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
-#include <linux/mm.h>
-
-static inline void vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
-{
-	vma->vm_flags |= flags;
-}
+/* The name since 6.8. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+#define PCI_IRQ_INTX PCI_IRQ_LEGACY
 #endif
 
-/* 6.8: without the number, which was always 1 */
+/* Since 6.8 without the number, which was always 1. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
 #include <linux/eventfd.h>
 #define eventfd_signal(ctx) ((void)eventfd_signal(ctx, 1))
+#endif
+
+/* There since 6.3; the flags were written to directly before. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#define vm_flags_set(vma, flags) ((vma)->vm_flags |= (flags))
 #endif
 
 #endif /* OVMCI_COMPAT_H */

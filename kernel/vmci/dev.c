@@ -13,6 +13,8 @@
  * (client->receive_lock comes before mmap_lock). Callbacks of the API take client->lock and queue_lock.
  * clients_lock is taken by the notifier and by open and release, before client->lock.
  */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include "dev.h"
 
 #include <linux/capability.h>
@@ -298,8 +300,7 @@ int dev_init(void)
 		return r;
 	r = misc_register(&dev_misc);
 	if (r) {
-		pr_err("vmci: /dev/vmci cannot be made (error %d)%s\n", r,
-		       r == -EEXIST ? ": is vmw_vmci loaded?" : "");
+		pr_err("/dev/vmci cannot be made (error %d)%s\n", r, r == -EEXIST ? ": is vmw_vmci loaded?" : "");
 		goto no_device;
 	}
 	r = ovmci_register_notifier(&dev_notifier);

@@ -197,14 +197,15 @@ static int pair_init(struct pair *pair, struct dev_client *client, u64 bytes, in
 
 /*
  * Fills @arg: from here on another thread may destroy the pair. Return: 0, and what ovmci_qpair_create() says in
- * @arg->result; -ENODEV, -ENOSPC
+ * @arg->result; -ENODEV, -ENOSPC; -EEXIST: both ends of a local pair cannot be told apart in one file
  */
 static int make(struct dev_client *client, struct vmci_dev_qpair *arg, struct pair *pair)
 {
 	int r, result = 0;
 
 	mutex_lock(&client->lock);
-	r = !dev_is_alive(client) ? -ENODEV : client->n_pairs >= DEV_PAIRS_MAX ? -ENOSPC : 0;
+	r = !dev_is_alive(client) ? -ENODEV : client->n_pairs >= DEV_PAIRS_MAX ? -ENOSPC :
+	    find(client, pair->handle.context, pair->handle.resource) ? -EEXIST : 0;
 	if (!r)
 		result = ovmci_qpair_create(&pair->handle, arg->produce, arg->consume, arg->peer, arg->flags,
 					    &pair->qpair);

@@ -99,12 +99,6 @@ void lib_void(int fd)
 	fail();
 }
 
-const char *vmci_strerror(int code)
-{
-	(void)code;
-	return "";
-}
-
 /* --- The kernel ------------------------------------------------------------------------------------------------------- */
 
 static struct kernel {
