@@ -29,7 +29,7 @@ struct guest {
 	bool is_detached;
 };
 
-const struct guest_ports guest_dev, guest_vsock;
+const struct guest_ports guest_vsock;
 static struct guest guest;
 static bool is_guest;
 static int closed;
