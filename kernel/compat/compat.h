@@ -21,6 +21,13 @@
 #define PCI_IRQ_INTX PCI_IRQ_LEGACY
 #endif
 
+/* Since 6.8 without the number, which was always 1. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt	/* as in all sources: the header would set another one */
+#include <linux/eventfd.h>
+#define eventfd_signal(ctx) ((void)eventfd_signal(ctx, 1))
+#endif
+
 /* There since 6.3; the flags were written to directly before. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
 #define vm_flags_set(vma, flags) ((vma)->vm_flags |= (flags))
