@@ -247,10 +247,9 @@ int vmsock_stream_poll_in(struct vsock_sock *vsk, size_t target, bool *ret_ready
 
 int vmsock_stream_poll_out(struct vsock_sock *vsk, size_t target, bool *ret_ready)
 {
-	*ret_ready = vmsock_stream_has_space(vsk) > 0;
-	if (*ret_ready || vsk->peer_shutdown & RCV_SHUTDOWN)
-		return 0;
-	return wait_for_room(vsk);
+	/* A peer that takes no more leaves nothing to wait for: send() says EPIPE at once. */
+	*ret_ready = vmsock_stream_has_space(vsk) > 0 || vsk->peer_shutdown & RCV_SHUTDOWN;
+	return *ret_ready ? 0 : wait_for_room(vsk);
 }
 
 int vmsock_stream_recv_block(struct vsock_sock *vsk, size_t target, struct vsock_transport_recv_notify_data *data)
