@@ -282,8 +282,8 @@ static void take_down(struct vmci_device *vd)
 	if (!vd->up)
 		return;
 	vd->up = false;
+	WRITE_ONCE(vd->dead, true);		/* nobody waits for it any more */
 	vmci_device_leave(vd);
-	WRITE_ONCE(vd->dead, true);
 	reset(vd);
 	pci_clear_master(vd->pdev);
 	vmci_qpairs_end();
@@ -421,12 +421,14 @@ static int probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		goto unmap;
 	mutex_lock(&vd->state);
 	r = bring_up(vd);
+	if (!r) {
+		dev_info(&pdev->dev, "context %u, by %s, capabilities 0x%x, interrupts: %d\n", ovmci_context_id(),
+			 vd->path->name, vd->caps, vd->vectors);
+		vmci_device_tell(vd, true);
+	}
 	mutex_unlock(&vd->state);
 	if (r)
 		goto free_memory;
-	dev_info(&pdev->dev, "context %u, by %s, capabilities 0x%x, interrupts: %d\n", ovmci_context_id(),
-		 vd->path->name, vd->caps, vd->vectors);
-	vmci_device_tell(vd, true);
 	return 0;
 
 free_memory:
