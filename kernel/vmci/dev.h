@@ -138,6 +138,9 @@ int dev_listen(struct dev_client *client);
 /* dev_qpair_event() - something has become of a queue pair. Return: is it one of @client's? */
 bool dev_qpair_event(struct dev_client *client, const struct ovmci_event *event);
 
+/* dev_shm_reset() - the device has been reset, and the host knows nothing of our regions. May sleep */
+void dev_shm_reset(struct dev_client *client);
+
 /* dev_qpair_gone(), dev_shm_gone() - the device has gone. The lock is held; is not held */
 void dev_qpair_gone(struct dev_client *client);
 void dev_shm_gone(struct dev_client *client);
