@@ -923,7 +923,7 @@ int main(int argc, char **argv)
 	else if (!strcmp(verb, "noise") && argc > 3)
 		noise(atoi(argv[2]), (unsigned)atoi(argv[3]));
 	else if (!strcmp(verb, "hold") && argc > 2)
-		hold((uint32_t)atoi(argv[2]));
+		hold(strcmp(argv[2], "any") ? (uint32_t)atoi(argv[2]) : ANY);
 	else if (!strcmp(verb, "local"))
 		local();
 	else if (!strcmp(verb, "inbox"))
