@@ -2,8 +2,8 @@
 /*
  * DOC: Theory of operation
  *
- * One list of subscriptions for each event, changed under subscriptions_mutex, walked under SRCU (callee.h). Subscribing
- * is our own affair: the device sends every event that concerns us (reference, 6).
+ * One list of subscriptions for each event, changed under subscriptions_mutex, walked under SRCU (callee.h).
+ * Subscribing is our own affair: the device sends every event that concerns us (reference, 6).
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 

@@ -2,15 +2,15 @@
 /*
  * DOC: Theory of operation
  *
- * Probing maps the registers, chooses the path, allocates what the device writes to, and brings the device up; that is a
- * session (device.c). Taking it down resets it and switches its bus mastering off, after which it uses no memory of
+ * Probing maps the registers, chooses the path, allocates what the device writes to, and brings the device up; that is
+ * a session (device.c). Taking it down resets it and switches its bus mastering off, after which it uses no memory of
  * ours; then nothing of ours uses the device. The device goes up and down:
  *
  *	probe				up, and the notifiers are told
  *	suspend, reset by PCI		down; resume: up again. Bells are linked anew; queue pairs are dead, and clients
  *					are told so (VMCI_EVENT_QP_RESUMED)
  *	gone or broken (vmci_lost())	down, and the notifiers are told; from a work, since any thread finds it out
- *	shutdown			down: a kernel that comes by kexec finds a device that does not write to its memory
+ *	shutdown			down: the kernel that comes by kexec finds a device that writes nowhere
  *	remove				down, if it is not, and the notifiers are told
  *
  * vmci_device.state serialises these. An interrupt's thread calls callbacks, which may send: so interrupts are freed

@@ -4,6 +4,7 @@
 SEEDS=first-last runs others than the usual ones; the seed of a failure stands in its message.
 """
 
+import collections
 import os
 
 import pytest
@@ -49,15 +50,16 @@ def test_hostile_device(workdir, kernel, ports):
     device = Device(workdir / "device.sock", ports)
     # Slab's red zones and poison, and freed pages that are overwritten, make of a silent corruption a panic.
     vm = VM(workdir, kernel, workdir / "device.sock", drivers="ours", cpus=2,
-            append="slub_debug=FZP init_on_free=1 hung_task_panic=1 softlockup_panic=1")
+            append="slub_debug=FZP init_on_free=1 kfence.sample_interval=10 hung_task_panic=1 softlockup_panic=1")
     try:
         vm.ready().run(UNBIND)
-        told = {}
+        told = collections.Counter()
         for seed in seeds(1 if ports else ROUNDS):
-            name = run(device, vm, seed)
-            told.setdefault(name, device.liar.told.total())
+            told[run(device, vm, seed)] += device.liar.told.total()
         assert device.failure is None
-        assert all(count for name, count in told.items() if MOODS[name]), f"a mood told no lie: {told}"
+        silent = [name for name, count in told.items() if MOODS[name] and not count]
+        assert not silent or ports, f"moods that told no lie: {silent}"     # some lies are of DMA alone
+        assert sum(told.values()) > 100
         works(device, vm)
     finally:
         vm.kill()
