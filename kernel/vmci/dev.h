@@ -24,6 +24,7 @@
 #define DEV_BELLS_MAX 256u	/* of the page of the device, which has 4096 for all */
 #define DEV_PAIRS_MAX 64u	/* at two header pages and a hypercall each */
 #define DEV_REGIONS_MAX 64u	/* each has a port, of which the host keeps 1024 for all */
+#define DEV_REGIONS_ALL_MAX 1024u /* these ports: what a program that is killed again and again has left is bounded, too */
 #define DEV_QUEUED_MAX VMCI_DG_QUEUE_MAX /* as a context has it with the host: two of the largest */
 #define DEV_EVENTS_MAX 64u	/* an attach and a detach for half of the pairs; more are counted as lost */
 

@@ -98,6 +98,7 @@ struct region {
 	unsigned int tries;
 };
 
+static atomic_t regions_all = ATOMIC_INIT(0);
 static struct workqueue_struct *leaving;
 static LIST_HEAD(leavers);
 static DEFINE_MUTEX(leavers_lock);
@@ -201,6 +202,7 @@ static void region_free(struct region *region)
 	if (region->slot >= 0)
 		dev_slot_put(region->slot);
 	kfree(region);
+	atomic_dec(&regions_all);
 }
 
 /* The service is asked once in each turn, and has until the next one to answer. */
@@ -238,11 +240,18 @@ static void leave(struct region *region)
 
 static struct region *region_new(void)
 {
-	struct region *region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
+	struct region *region;
 	int r;
 
-	if (!region)
+	if (atomic_inc_return(&regions_all) > DEV_REGIONS_ALL_MAX) {
+		atomic_dec(&regions_all);
+		return ERR_PTR(-ENOSPC);
+	}
+	region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
+	if (!region) {
+		atomic_dec(&regions_all);
 		return ERR_PTR(-ENOMEM);
+	}
 	spin_lock_init(&region->lock);
 	init_completion(&region->answered);
 	INIT_DELAYED_WORK(&region->work, leave_work);
