@@ -342,6 +342,8 @@ static int get(struct dev_client *client, u16 action, struct ovmci_handle handle
 
 	if (IS_ERR(region))
 		return PTR_ERR(region);
+	/* What programs have left is free before more is asked for, as far as the host listens. */
+	flush_workqueue(leaving);
 	r = ask(region, action, handle, action == SHARE_CREATE ? arg->bytes : 0);
 	if (!r && region->answer.result < 0) {
 		arg->result = region->answer.result;
