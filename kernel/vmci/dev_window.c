@@ -7,7 +7,8 @@
  *
  * A region has a port, an endpoint of datagrams from which it was asked for, and by which the service knows whose it is.
  * When the region is no more, for whatever reason, the service is told from this port; questions are asked again until
- * they are answered, by a worker if the program has gone. When the device is reset it forgets everything by itself.
+ * they are answered, by a worker if the program has gone. When the device is reset it forgets everything by itself, and
+ * so do we.
  *
  *	ASKING ---- granted ----> HELD ---- DETACH, close ----> LEAVING ---- answered, or given up ----> freed
  *	   +------- refused, interrupted, no answer ---------------^
@@ -97,6 +98,7 @@ struct region {
 	unsigned int tries;
 };
 
+static atomic_t regions_all = ATOMIC_INIT(0);
 static struct workqueue_struct *leaving;
 static LIST_HEAD(leavers);
 static DEFINE_MUTEX(leavers_lock);
@@ -200,6 +202,7 @@ static void region_free(struct region *region)
 	if (region->slot >= 0)
 		dev_slot_put(region->slot);
 	kfree(region);
+	atomic_dec(&regions_all);
 }
 
 /* The service is asked once in each turn, and has until the next one to answer. */
@@ -237,11 +240,18 @@ static void leave(struct region *region)
 
 static struct region *region_new(void)
 {
-	struct region *region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
+	struct region *region;
 	int r;
 
-	if (!region)
+	if (atomic_inc_return(&regions_all) > DEV_REGIONS_ALL_MAX) {
+		atomic_dec(&regions_all);
+		return ERR_PTR(-ENOSPC);
+	}
+	region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
+	if (!region) {
+		atomic_dec(&regions_all);
 		return ERR_PTR(-ENOMEM);
+	}
 	spin_lock_init(&region->lock);
 	init_completion(&region->answered);
 	INIT_DELAYED_WORK(&region->work, leave_work);
@@ -332,7 +342,9 @@ static int get(struct dev_client *client, u16 action, struct ovmci_handle handle
 
 	if (IS_ERR(region))
 		return PTR_ERR(region);
-	r = ask(region, action, handle, arg->bytes);
+	/* What programs have left is free before more is asked for, as far as the host listens. */
+	flush_workqueue(leaving);
+	r = ask(region, action, handle, action == SHARE_CREATE ? arg->bytes : 0);
 	if (!r && region->answer.result < 0) {
 		arg->result = region->answer.result;
 		region_free(region);
@@ -356,7 +368,9 @@ static int get_within_quota(struct dev_client *client, u16 action, struct ovmci_
 
 	if (ovmci_window(&window))
 		return -EOPNOTSUPP;
-	r = reserve(client);
+	r = dev_listen(client);
+	if (!r)
+		r = reserve(client);
 	if (r)
 		return r;
 	r = get(client, action, handle, arg);
@@ -370,7 +384,7 @@ int dev_shm_create(struct dev_client *client, struct vmci_dev_region *arg)
 	const u32 cid = ovmci_context_id();
 	int r;
 
-	if (arg->flags || arg->offset || arg->result || !arg->bytes || arg->bytes > REGION_MAX ||
+	if (arg->flags || !arg->bytes || arg->bytes > REGION_MAX ||
 	    (arg->handle.context != VMCI_INVALID_ID && arg->handle.context != cid))
 		return -EINVAL;
 	r = dev_check_resource(arg->handle.resource);
@@ -384,7 +398,7 @@ int dev_shm_attach(struct dev_client *client, struct vmci_dev_region *arg)
 	const struct ovmci_handle handle = { arg->handle.context, arg->handle.resource };
 	bool is_ours;
 
-	if (arg->flags || arg->offset || arg->result || arg->bytes || handle.context == VMCI_INVALID_ID ||
+	if (arg->flags || handle.context == VMCI_INVALID_ID ||
 	    handle.resource == VMCI_INVALID_ID)
 		return -EINVAL;
 	mutex_lock(&client->lock);
@@ -401,7 +415,7 @@ int dev_shm_query(struct dev_client *client, struct vmci_dev_region *arg)
 	struct region *region;
 	int r;
 
-	if (arg->flags || arg->offset || arg->result || arg->bytes)
+	if (arg->flags)
 		return -EINVAL;
 	region = region_new();
 	if (IS_ERR(region))
@@ -425,7 +439,7 @@ int dev_shm_detach(struct dev_client *client, struct vmci_dev_region *arg)
 	const struct ovmci_handle handle = { arg->handle.context, arg->handle.resource };
 	struct region *region;
 
-	if (arg->flags || arg->offset || arg->result || arg->bytes)
+	if (arg->flags)
 		return -EINVAL;
 	mutex_lock(&client->lock);
 	region = find(client, handle);
@@ -457,6 +471,22 @@ void dev_shm_gone(struct dev_client *client)
 	list_for_each_entry(region, &client->regions, link)
 		unmap(client, region);
 	mutex_unlock(&client->lock);
+}
+
+void dev_shm_reset(struct dev_client *client)
+{
+	struct region *region, *next;
+	LIST_HEAD(lost);
+
+	mutex_lock(&client->lock);
+	list_splice_init(&client->regions, &lost);
+	list_for_each_entry(region, &lost, link)
+		client->n_regions--;
+	mutex_unlock(&client->lock);
+	list_for_each_entry_safe(region, next, &lost, link) {
+		unmap(client, region);
+		region_free(region);
+	}
 }
 
 void dev_shm_release(struct dev_client *client)
