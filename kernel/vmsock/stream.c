@@ -14,6 +14,8 @@
  *
  * Positions in the ring come from the peer. When one is out of range, then the stream ends with an error at once.
  */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include "stream.h"
 
 #include <linux/module.h>
@@ -62,7 +64,7 @@ void vmsock_stream_fail(struct sock *sk, int error)
 static int broken(struct vsock_sock *vsk, int error)
 {
 	if (error == -EBADMSG)
-		pr_info_ratelimited("%s: stream %u with %u:%u is reset: its ring is corrupt\n", KBUILD_MODNAME,
+		pr_info_ratelimited("stream %u with %u:%u is reset: its ring is corrupt\n",
 				    vsk->local_addr.svm_port, vsk->remote_addr.svm_cid, vsk->remote_addr.svm_port);
 	vmsock_control_send(vsk, PACKET_RST, 0);
 	vmsock_stream_fail(sk_vsock(vsk), ECONNRESET);
