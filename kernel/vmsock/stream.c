@@ -170,7 +170,7 @@ ssize_t vmsock_stream_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t
 		if (r <= 0)
 			break;
 		done += r;
-		smp_mb();	/* our tail before the peer's head: see notify.c */
+		virt_mb();	/* our tail before the peer's head: see notify.c */
 		if (vmsock_notify_wrote(&t->notify, t->size, tail, r, count(vsk, ovmci_qpair_unread)))
 			send_wrote(vsk);
 		if (r < piece)
@@ -198,7 +198,7 @@ ssize_t vmsock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *msg, size_t
 		done += r;
 		if (peek)
 			break;
-		smp_mb();	/* our head before the peer's tail: see notify.c */
+		virt_mb();	/* our head before the peer's tail: see notify.c */
 		if (vmsock_notify_took(&t->notify, t->size, head, r, count(vsk, ovmci_qpair_peer_free)))
 			send_read(vsk);
 		if (r < piece)
@@ -313,7 +313,7 @@ static void receive_packet(struct sock *sk, const struct packet *p)
 
 	if (sk->sk_type == SOCK_STREAM && sk->sk_state == TCP_LISTEN) {
 		vmsock_handshake_server(sk, p);
-	} else if (sk->sk_type == SOCK_STREAM && sk->sk_state == TCP_SYN_SENT && is_from_peer(vsk, p)) {
+	} else if (sk->sk_type == SOCK_STREAM && sk->sk_state == TCP_SYN_SENT && sk->sk_socket && is_from_peer(vsk, p)) {
 		vmsock_handshake_client(sk, p);
 	} else if (sk->sk_type == SOCK_STREAM && sk->sk_state == TCP_ESTABLISHED && is_from_peer(vsk, p)) {
 		vsk->local_addr.svm_cid = p->dst.context;
