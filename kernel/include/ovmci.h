@@ -60,7 +60,8 @@ int ovmci_errno(int result);
 /**
  * ovmci_context_id() - this machine's context, VMCI_INVALID_ID while there is no device
  *
- * Any context. It changes with VMCI_EVENT_CTX_ID_UPDATE only.
+ * Any context. It changes with VMCI_EVENT_CTX_ID_UPDATE only; the handles of endpoints and bells are then those with the
+ * new id.
  */
 u32 ovmci_context_id(void);
 

@@ -497,6 +497,7 @@ static int resume(struct device *dev)
 		retire(vd);
 	if (r || before == VMCI_INVALID_ID)
 		return r;
+	vmci_bells_rename(before, ovmci_context_id());
 	vmci_bells_relink();
 	if (ovmci_context_id() != before) {
 		const struct ovmci_event update = {
