@@ -411,7 +411,12 @@ static void wrong_regions(int fd, const struct vmci_dev_version *v)
 	if (detach.result != VMCI_SUCCESS_LAST_DETACH)
 		fault("detach: %d", detach.result);
 	fails(fd, VMCI_DEV_SHM_DETACH, &detach, ENOENT, "detach twice");
-	/* What is mapped of it is gone: a child dies of it. */
+	/* What is mapped of it is gone, whoever has its place in the file next: a child dies of it. */
+	for (int i = 0; i < 3; i++) {
+		struct vmci_dev_region next = { .handle = { ANY, ANY }, .bytes = 5000 };
+
+		works(fd, VMCI_DEV_SHM_CREATE, &next, "another region");
+	}
 	if (!fork()) {
 		*(volatile uint8_t *)at = 1;
 		_exit(0);
