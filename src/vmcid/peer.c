@@ -1100,6 +1100,20 @@ static uint64_t patience(uint64_t wish)
 }
 
 /*
+ * Who listens there? To whom it may make a difference besides whether he is connected: the restricted, and who wants
+ * to get to the context of others, is told nothing of a path whose socket has gone.
+ */
+static enum brk_listener look(const struct peer *peer, struct vmci_handle to)
+{
+	const struct ports *ports = peer->server->ports;
+
+	if (!brk_client_is_restricted(peer->client) &&
+	    (brk_client_is_trusted(peer->client) || to.context == VMCI_CID_HOST))
+		return ports_glance(ports, to.context, to.resource);
+	return ports_look(ports, to.context, to.resource);
+}
+
+/*
  * connect_stream() - connect @fd, of @self, to @to, if @peer may
  *
  * Return: as brk_stream_connect() and ports_connect(); BRK_ASK: @ret_end goes to @ret_device
@@ -1108,7 +1122,7 @@ static int32_t connect_stream(struct peer *peer, int fd, const struct fab_addres
 			      struct brk_client **ret_device, int *ret_end)
 {
 	struct ports *ports = peer->server->ports;
-	int32_t r = brk_stream_connect(peer->client, to, ports_look(ports, to.context, to.resource), ret_device);
+	int32_t r = brk_stream_connect(peer->client, to, look(peer, to), ret_device);
 
 	if (!r)
 		return no_waiting(peer, ports_connect(ports, fd, self, to.context, to.resource));
@@ -1140,11 +1154,14 @@ static int32_t do_stream_connect(struct call *call)
 		r = brk_stream_own(call->client, own, &own);
 	if (!r)
 		r = connect_stream(peer, fd, &self, to, &device, &end);
-	if (r == BRK_ASK) {
+	if (r == BRK_ASK)
 		r = ask_stream(peer, device, own, to, patience(call->msg->size0), end);
-		/* The guest's device sees the program's end only if there is no copy of it here. */
+	/*
+	 * The guest's device sees the program's end only if there is no copy of it here. A program goes on when it
+	 * has the reply, and we do only after it, where it takes our CPU: what is to be done is done before.
+	 */
+	if (r >= 0 || r == WAITS)
 		call->thing = thing_free(call->thing);
-	}
 	call->reply.handle = own;
 	return r;
 }
@@ -1383,8 +1400,12 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *ctx)
 		leave(peer);
 		return 0;
 	}
-	for (unsigned i = 0; i < LIMIT_VMCID_TURN; i++)
-		if ((peer->waiting != WAITING_NOT && !peer->is_device) || !receive(peer))
+	/*
+	 * Programs say one thing and wait for the reply. To look whether one has said more costs a call that mostly
+	 * finds nothing; the loop tells us anyway.
+	 */
+	for (unsigned i = 0; i < (peer->is_device ? LIMIT_VMCID_TURN : 1); i++)
+		if (!receive(peer))
 			break;
 	return 0;
 }
