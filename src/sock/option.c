@@ -50,6 +50,8 @@ static int put_int(int value, void *ret_value, socklen_t *len)
 
 static int get_socket_level(const struct sock *sock, int name, void *ret_value, socklen_t *len)
 {
+	const uint64_t no_rate = UINT64_MAX;
+
 	switch (name) {
 	case SO_DOMAIN:
 		return put_int(SOCK_FAMILY, ret_value, len);
@@ -59,7 +61,8 @@ static int get_socket_level(const struct sock *sock, int name, void *ret_value, 
 		return 0;
 	case SO_MAX_PACING_RATE:
 		/* Nor is this. */
-		return put_int(-1, ret_value, len);
+		return *len < sizeof(no_rate) ? put_int(-1, ret_value, len) :
+						put(&no_rate, sizeof(no_rate), ret_value, len);
 	default:
 		(void)sock;
 		return -ENOENT;
