@@ -47,6 +47,7 @@
 #include "fabric/address.h"
 #include "fabric/link.h"
 #include "fabric/stream.h"
+#include "hold.h"
 #include "port.h"
 #include "proto/limits.h"
 #include "thing.h"
@@ -711,6 +712,46 @@ static int32_t hello_device(struct call *call, const char *label)
 	return 0;
 }
 
+/* A socket of others made us wait, which it can only on purpose. */
+static int32_t no_waiting(struct peer *peer, int32_t r)
+{
+	if (r != -EINTR)
+		return r;
+	peer_fail(peer, "it made us wait at its socket");
+	return VMCI_ERROR_INVALID_ARGS;
+}
+
+/* A socket that its context is held by is made a member of it first, and so there is somebody to be joined. */
+static int32_t hello_program(struct call *call, const char *label)
+{
+	struct peer *peer = call->peer;
+	struct fab_msg *msg = call->msg;
+	struct hold_wish wish = {
+		.user = peer->user,
+		.uid = peer->uid,
+		.pid = peer->pid,
+		.name = peer->name,
+		.cid = msg->handle.context,
+		.is_restricted = msg->flags & FAB_F_RESTRICTED,
+		.label = label,
+		.resume = call->resume,
+	};
+	struct hold *hold;
+	int32_t r;
+
+	if (!msg->n_fds)
+		return brk_hello(call->client, wish.cid, wish.is_restricted, label, wish.resume, call->reply.token);
+	if (peer->has_said_hello)
+		return VMCI_ERROR_INVALID_ARGS;
+	r = no_waiting(peer, hold_new(peer->server->holds, &wish, msg->fd[0], &hold));
+	if (r < 0)
+		return r;
+	r = brk_hello(call->client, hold_cid(hold), wish.is_restricted, label, NULL, call->reply.token);
+	if (r < 0)
+		hold_free(hold);
+	return r;
+}
+
 static int32_t do_hello(struct call *call)
 {
 	struct peer *peer = call->peer;
@@ -730,8 +771,7 @@ static int32_t do_hello(struct call *call)
 	if (peer->is_device)
 		r = hello_device(call, label);
 	else
-		r = brk_hello(call->client, msg->handle.context, msg->flags & FAB_F_RESTRICTED, label, call->resume,
-			      call->reply.token);
+		r = hello_program(call, label);
 	if (r < 0)
 		return r;
 	peer->has_said_hello = true;
@@ -764,15 +804,6 @@ static int32_t do_dg_create(struct call *call)
 static int32_t do_dg_destroy(struct call *call)
 {
 	return brk_dg_destroy(call->client, call->msg->handle);
-}
-
-/* A socket of others made us wait, which it can only on purpose. */
-static int32_t no_waiting(struct peer *peer, int32_t r)
-{
-	if (r != -EINTR)
-		return r;
-	peer_fail(peer, "it made us wait at its socket");
-	return VMCI_ERROR_INVALID_ARGS;
 }
 
 static int32_t do_dg_bind(struct call *call)
