@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Contexts that are there as long as a program has a socket, for the next vmcid, too: HELLO with HOLD. Theory: hold.c */
+/* Contexts that last as long as a program has a socket, for the next vmcid, too: HELLO with HOLD. Theory: hold.c */
 #ifndef VMCID_HOLD_H
 #define VMCID_HOLD_H
 
