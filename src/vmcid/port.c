@@ -82,6 +82,7 @@ struct owner;
 /**
  * struct port - a path that we have made
  * @link: in its bucket; @by_owner: in the owner's list
+ * @is_trusted: what its mode says
  * @is_old: from before a restart, whose grace period is not over
  */
 struct port {
@@ -90,6 +91,7 @@ struct port {
 	struct owner *owner;
 	uint32_t cid;
 	uint32_t port;
+	bool is_trusted;
 	bool is_old;
 };
 
@@ -182,8 +184,13 @@ static void mark(const struct ports *ports, uint32_t cid, uint32_t port, uid_t u
 		log_debug("%s: whose it is cannot be written down: %s", name, strerror(errno));
 }
 
+static bool is_mode_trusted(const struct stat *st)
+{
+	return (st->st_mode & 0777) == TRUSTED_MODE;
+}
+
 /* Whose is the path? Return: false: that is not written down */
-static bool read_mark(const struct ports *ports, uint32_t cid, uint32_t port, uid_t *ret_uid)
+static bool read_mark(const struct ports *ports, uint32_t cid, uint32_t port, uid_t *ret_uid, bool *ret_is_trusted)
 {
 	char name[NAME_SIZE];
 	struct stat st;
@@ -193,6 +200,7 @@ static bool read_mark(const struct ports *ports, uint32_t cid, uint32_t port, ui
 	    st.st_mtim.tv_sec < 0 || st.st_mtim.tv_sec > UINT32_MAX)
 		return false;
 	*ret_uid = (uid_t)st.st_mtim.tv_sec;
+	*ret_is_trusted = is_mode_trusted(&st);
 	return true;
 }
 
@@ -248,7 +256,7 @@ static struct owner *find_owner(const struct ports *ports, uid_t uid)
 }
 
 /* Write down that the path at @cid, @port is @uid's. Return: 0 or VMCI_ERROR_NO_MEM */
-static int32_t note(struct ports *ports, uid_t uid, uint32_t cid, uint32_t port)
+static int32_t note(struct ports *ports, uid_t uid, bool is_trusted, uint32_t cid, uint32_t port)
 {
 	struct owner *owner = find_owner(ports, uid);
 	struct port *p = calloc(1, sizeof(*p));
@@ -269,6 +277,7 @@ static int32_t note(struct ports *ports, uid_t uid, uint32_t cid, uint32_t port)
 	p->owner = owner;
 	p->cid = cid;
 	p->port = port;
+	p->is_trusted = is_trusted;
 	LIST_INSERT_HEAD(&ports->bucket[bucket_of(cid, port)], p, link);
 	LIST_INSERT_HEAD(&owner->ports, p, by_owner);
 	owner->count++;
@@ -432,7 +441,7 @@ static int32_t bind_one(struct ports *ports, int fd, uid_t uid, bool is_trusted,
 	mark(ports, cid, port, uid);
 	/* A path that somebody has removed from outside may be in the books still. */
 	drop_at(ports, cid, port);
-	if (note(ports, uid, cid, port) < 0) {
+	if (note(ports, uid, is_trusted, cid, port) < 0) {
 		remove_path(ports, cid, port);
 		return VMCI_ERROR_NO_MEM;
 	}
@@ -465,13 +474,17 @@ int32_t ports_bind(struct ports *ports, int fd, uid_t uid, bool is_trusted, uint
 
 enum brk_listener ports_glance(const struct ports *ports, uint32_t cid, uint32_t port)
 {
+	const struct port *p = find(ports, cid, port);
 	char name[NAME_SIZE];
 	struct stat st;
 
+	if (p)
+		return p->is_trusted ? BRK_LISTENER_TRUSTED : BRK_LISTENER_UNTRUSTED;
+	/* From before a restart, and it could not be written down whose it is */
 	port_name(name, cid, port);
 	if (fstatat(ports->rundir->fd, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISSOCK(st.st_mode))
 		return BRK_LISTENER_NONE;
-	return (st.st_mode & 0777) == TRUSTED_MODE ? BRK_LISTENER_TRUSTED : BRK_LISTENER_UNTRUSTED;
+	return is_mode_trusted(&st) ? BRK_LISTENER_TRUSTED : BRK_LISTENER_UNTRUSTED;
 }
 
 enum brk_listener ports_look(const struct ports *ports, uint32_t cid, uint32_t port)
@@ -718,6 +731,7 @@ static void restore(struct ports *ports, uint32_t cid, const void *ctx)
 {
 	char name[NAME_SIZE];
 	struct dirent *entry;
+	bool is_trusted;
 	uint32_t port;
 	uid_t uid;
 	DIR *dir;
@@ -729,8 +743,8 @@ static void restore(struct ports *ports, uint32_t cid, const void *ctx)
 	if (!dir)
 		return;
 	while ((entry = readdir(dir)))
-		if (read_id(entry->d_name, &port) && read_mark(ports, cid, port, &uid) &&
-		    note(ports, uid, cid, port) >= 0)
+		if (read_id(entry->d_name, &port) && read_mark(ports, cid, port, &uid, &is_trusted) &&
+		    note(ports, uid, is_trusted, cid, port) >= 0)
 			find(ports, cid, port)->is_old = true;
 	closedir(dir);
 }
