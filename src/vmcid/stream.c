@@ -130,10 +130,10 @@ int32_t stream_connect(struct call *call)
 	if (r == BRK_ASK)
 		r = ask_stream(peer, device, own, to, patience(call->msg->size0), end);
 	/*
-	 * The guest's device sees the program's end only if there is no copy of it here. A program goes on when it
-	 * has the reply, and we do only after it, where it takes our CPU: what is to be done is done before.
+	 * The guest's device sees the program's end only if there is no copy of it here. Else it can wait: who
+	 * listens is awake by now, and finds the first bytes the sooner, the sooner who connects has his reply.
 	 */
-	if (r >= 0 || r == WAITS)
+	if (r == WAITS)
 		call->thing = thing_free(call->thing);
 	call->reply.handle = own;
 	return r;
