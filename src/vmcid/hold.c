@@ -15,8 +15,9 @@
  *
  * A new vmcid reads the folder, before anybody else is served, and connects to what is still there: the context is the
  * same user's again. Who else wants it is told what he would have been told before. The names were made by vmcid alone,
- * and nobody else gets to the sockets: the folder is closed to all others. What earlier vmcids have left in the queue
- * takes places in it, of which there are as many as listen(2) gives (4096).
+ * and nobody else gets to the sockets: the folder is closed to all others. A name must not say more than is true: a
+ * hold whose context was lost to somebody with a newer token goes at once (holds_evict()), or it would win it back.
+ * What earlier vmcids have left in the queue takes places in it, of which there are as many as listen(2) gives (4096).
  *
  * The socket is good for nothing else, so whoever has it may have fewer rights than who made it. Who accepts from it
  * could end our connection without closing the listener; or say something, to which nobody listens. The first is
@@ -149,11 +150,11 @@ static int on_end(sd_event_source *source, int fd, uint32_t events, void *ctx)
 	(void)source;
 	(void)fd;
 	(void)events;
-	if (again == -ECONNREFUSED || again == -ENOENT)
-		log_debug("%s: its socket is closed", hold->path);
-	else
+	if (again >= 0 || again == -EAGAIN)
 		server_note(server, LOG_LEVEL_WARN, "%s: dropped: it was to hold its context and no more, and was used",
 			    hold->path);
+	else
+		log_debug("%s: its socket is closed", hold->path);
 	closer_close(&again);
 	release(hold, true);
 	return 0;
@@ -333,6 +334,19 @@ void holds_restore(struct holds *holds)
 	closedir(folder);
 	if (holds->count)
 		log_info("%u programs are there that hold their contexts", holds->count);
+}
+
+void holds_evict(struct holds *holds)
+{
+	struct hold *hold, *next;
+
+	for (hold = LIST_FIRST(&holds->all); hold; hold = next) {
+		next = LIST_NEXT(hold, link);
+		if (hold_cid(hold) != VMCI_INVALID_ID)
+			continue;
+		log_debug("%s: its context is somebody else's", hold->path);
+		release(hold, true);
+	}
 }
 
 int holds_new(struct server *server, struct holds **ret_holds)

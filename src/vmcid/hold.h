@@ -19,6 +19,9 @@ struct holds *holds_free(struct holds *holds);
 /* holds_restore() - find those that an earlier vmcid has left; before anybody else is served */
 void holds_restore(struct holds *holds);
 
+/* holds_evict() - those go whose context somebody else has got, by a newer token */
+void holds_evict(struct holds *holds);
+
 /* holds_count() - how many are there; NULL has none */
 unsigned holds_count(const struct holds *holds);
 

@@ -265,6 +265,11 @@ static int32_t do_hello(struct call *call)
 		r = hello_program(call, label);
 	if (r < 0)
 		return r;
+	/* Whoever has been displaced by a token is not to be found there by the next vmcid. */
+	if (call->resume && peer->server->in_grace) {
+		holds_evict(peer->server->holds);
+		endpoints_evict(peer->server->endpoints);
+	}
 	peer->has_said_hello = true;
 	peer->is_holding = msg->flags & FAB_F_HOLD;
 	peer->hello = sd_event_source_disable_unref(peer->hello);

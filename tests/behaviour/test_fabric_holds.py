@@ -8,9 +8,9 @@ import threading
 import time
 
 import pytest
-from testbed.fabric import (BELL_CREATE, CTX_REMOVED, DST_UNREACHABLE, HELLO, HOLD, HOST, INVALID, INVALID_ARGS,
-                            NO_ACCESS, NO_RESOURCES, NOT_FOUND, RESTRICTED, RESUME, TRUSTED, Ended, Events, Message,
-                            as_user, eventfd, is_readable, memfd)
+from testbed.fabric import (BELL_CREATE, CTX_REMOVED, DG_BIND, DST_UNREACHABLE, HELLO, HOLD, HOST, INVALID,
+                            INVALID_ARGS, NO_ACCESS, NO_RESOURCES, NOT_FOUND, RESTRICTED, RESUME, TRUSTED, Ended,
+                            Events, Message, as_user, eventfd, is_readable, memfd)
 from testbed.process import until
 from testbed.tarpit import LIMIT, Tarpit
 
@@ -260,6 +260,43 @@ def test_one_that_resumes(vmcid, host):
     assert not host.resume()
     assert has_context(host)
     held.close()
+
+
+@pytest.mark.parametrize("how", ["by token", "joined", "datagrams"])
+def test_who_lost_it_does_not_win_it_back(vmcid, host, needs_root, how):
+    """In the grace period the newer token is right. What the older one has had meanwhile is not found by the next."""
+    before = connect_as(vmcid, OTHER, CID)
+    old = before.token
+    before.close()
+    until("the context to be free", lambda: not has_context(host))
+    owner = connect_as(vmcid, USER, CID)
+    listener, port = owner.listener()
+    vmcid.kill()
+    vmcid.start()
+    thief, held = connect_as(vmcid, OTHER), made_by(OTHER)
+    if how == "by token":
+        assert thief.call(HELLO, size0=1, handle=(CID, 0), flags=RESUME | HOLD, token=old, fds=[held]).status == 0
+    else:
+        thief.hello(CID, RESUME, old)
+    if how == "joined":
+        assert ask_to_hold(vmcid, OTHER, CID, held).status == 0
+    elif how == "datagrams":
+        held.close()
+        held = made_by(OTHER, socket.SOCK_DGRAM)
+        assert thief.call(DG_BIND, handle=(INVALID, INVALID), fds=[held]).status == 0
+    folder = vmcid.runtime / ("dgram" if how == "datagrams" else "held")
+    assert [path.name for path in folder.iterdir() if path.name.startswith(f"{CID}.")]
+    assert not owner.resume()
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(f"{CID}.")]
+    assert not host.resume()
+    host.connected((CID, port)).close()
+    vmcid.kill()
+    vmcid.start()
+    assert not owner.resume() and not host.resume()
+    host.connected((CID, port)).close()
+    assert try_hello(vmcid, OTHER, CID) == NO_ACCESS
+    for each in held, listener:
+        each.close()
 
 
 def test_names_that_are_none(vmcid, host):
