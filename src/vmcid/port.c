@@ -82,7 +82,7 @@ struct owner;
 /**
  * struct port - a path that we have made
  * @link: in its bucket; @by_owner: in the owner's list
- * @is_trusted: what its mode says
+ * @is_trusted: what its mode says, for those to whom it makes no difference (ports_glance())
  * @is_old: from before a restart, whose grace period is not over
  */
 struct port {
@@ -472,24 +472,31 @@ int32_t ports_bind(struct ports *ports, int fd, uid_t uid, bool is_trusted, uint
 	return VMCI_ERROR_NO_RESOURCES;
 }
 
-enum brk_listener ports_glance(const struct ports *ports, uint32_t cid, uint32_t port)
+/* What lies in the folder, socket or not */
+static enum brk_listener look_at_path(const struct ports *ports, uint32_t cid, uint32_t port)
 {
-	const struct port *p = find(ports, cid, port);
 	char name[NAME_SIZE];
 	struct stat st;
 
-	if (p)
-		return p->is_trusted ? BRK_LISTENER_TRUSTED : BRK_LISTENER_UNTRUSTED;
-	/* From before a restart, and it could not be written down whose it is */
 	port_name(name, cid, port);
 	if (fstatat(ports->rundir->fd, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISSOCK(st.st_mode))
 		return BRK_LISTENER_NONE;
 	return is_mode_trusted(&st) ? BRK_LISTENER_TRUSTED : BRK_LISTENER_UNTRUSTED;
 }
 
+enum brk_listener ports_glance(const struct ports *ports, uint32_t cid, uint32_t port)
+{
+	const struct port *p = find(ports, cid, port);
+
+	if (p)
+		return p->is_trusted ? BRK_LISTENER_TRUSTED : BRK_LISTENER_UNTRUSTED;
+	/* It may be from before a restart, and whose it is could not be written down. */
+	return look_at_path(ports, cid, port);
+}
+
 enum brk_listener ports_look(const struct ports *ports, uint32_t cid, uint32_t port)
 {
-	enum brk_listener listener = ports_glance(ports, cid, port);
+	enum brk_listener listener = look_at_path(ports, cid, port);
 	struct sockaddr_un sun;
 
 	if (listener != BRK_LISTENER_NONE && (make_address(ports, cid, port, &sun) || !is_alive(&sun)))
