@@ -48,7 +48,23 @@ static int put_int(int value, void *ret_value, socklen_t *len)
 	return 0;
 }
 
-static int get_socket_level(const struct sock *sock, int name, void *ret_value, socklen_t *len)
+static int get_error(struct sock *sock, void *ret_value, socklen_t *len)
+{
+	bool is_told = sock->mark.flags & MARK_FAILED;
+	socklen_t own_len = sizeof(int);
+	int r, own;
+
+	if (!(sock->mark.flags & (MARK_CONNECTING | MARK_FAILED)))
+		return -ENOENT;
+	r = sock_connecting(sock);
+	if (!r)
+		return -ENOENT;
+	if (is_told)
+		(void)sys_getsockopt(sock->fd, SOL_SOCKET, SO_ERROR, &own, &own_len);
+	return put_int(is_told || r == -EINPROGRESS ? 0 : -r, ret_value, len);
+}
+
+static int get_socket_level(struct sock *sock, int name, void *ret_value, socklen_t *len)
 {
 	switch (name) {
 	case SO_DOMAIN:
@@ -57,8 +73,9 @@ static int get_socket_level(const struct sock *sock, int name, void *ret_value, 
 		/* Ours is none of the program's. */
 		*len = 0;
 		return 0;
+	case SO_ERROR:
+		return get_error(sock, ret_value, len);
 	default:
-		(void)sock;
 		return -ENOENT;
 	}
 }
@@ -114,7 +131,7 @@ int sock_getsockopt(int fd, int level, int name, void *ret_value, socklen_t *len
 	struct sock sock;
 	int r;
 
-	if (level == SOL_SOCKET && name != SO_DOMAIN && name != SO_GET_FILTER)
+	if (level == SOL_SOCKET && name != SO_DOMAIN && name != SO_GET_FILTER && name != SO_ERROR)
 		return -ENOENT;
 	r = sock_look(fd, &sock);
 	if (r)

@@ -10,16 +10,25 @@
  *	its address, its peer's	their names, which vmcid has given (fabric/address.h; of datagrams: dgram.c)
  *	listening		SO_ACCEPTCONN
  *	connected		it has a peer; datagrams: the mark has a destination
+ *	being connected		the mark, and that it cannot be written to
  *	options			the mark
  *
  * So everything holds after fork, exec and dup, and for who is passed the descriptor; several processes may use one
  * socket; and vmcid may be killed meanwhile. Bytes of streams are moved by the kernel's own calls, which we have no
  * part in.
  *
- * vmcid is asked when a socket is bound or connected, and for each datagram that is sent. connect() waits for what
- * vmcid says, also on a socket that must not block: there is no way to make a socket's poll(2) wait for something
- * else than the socket. Among programs it takes as long as any call of vmcid; a guest has the connect time-out of the
- * socket.
+ * vmcid is asked when a socket is bound or connected, and for each datagram that is sent. Among programs connect()
+ * takes as long as any call of vmcid; a guest has the connect time-out of the socket to answer, which is waited for
+ * unless the socket must not block. Then it goes like this (fabric protocol, 13):
+ *
+ *	connect()	vmcid connects the socket to what will be the guest's end, and puts so many bytes before it that
+ *			poll(2) and the like say that it cannot be written to: EINPROGRESS, MARK_CONNECTING
+ *	accepted	the guest's device reads these bytes, and the socket can be written to
+ *	not accepted	the device sends an urgent byte, the reason, which no ordinary recv(2) returns, and leaves the bytes
+ *			unread: the kernel makes that an error of the socket (POLLERR, POLLHUP)
+ *
+ * So nobody has to do anything in between, and everybody who has the socket sees the same. Who asks first what came of
+ * it (SO_ERROR, connect()) is told, and the mark says so to the others.
  *
  * A socket that was bound, or where a connect to a guest has failed, cannot be connected any more. It is then
  * replaced by a new one under the same number. So is one that another user has made (we, before setuid(2)), before it
@@ -312,7 +321,7 @@ static int renew(const struct sock *sock)
 
 	if (status < 0 || flags < 0)
 		return -errno;
-	mark.flags &= ~MARK_WILD;
+	mark.flags &= ~(MARK_WILD | MARK_CONNECTING | MARK_FAILED);
 	fd = make(mark.kind, SOCK_CLOEXEC | (status & O_NONBLOCK ? SOCK_NONBLOCK : 0), &mark);
 	if (fd < 0)
 		return fd;
@@ -439,22 +448,114 @@ static int errno_of_connect(int32_t status)
 	}
 }
 
-/* Return: what vmcid says, also that it has succeeded; a negative errno goes to @ret_error */
+/* Is there the urgent byte, why a guest has not accepted? @flags: MSG_PEEK, or 0. Return: it; 0: no */
+static int read_reason(int fd, int flags)
+{
+	uint8_t code;
+	struct iovec iov = { .iov_base = &code, .iov_len = sizeof(code) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	return sys_recvmsg(fd, &msg, MSG_OOB | MSG_DONTWAIT | flags) == 1 ? code : 0;
+}
+
+/*
+ * What has come of a connect that has said EINPROGRESS? 0; -EINPROGRESS: nothing yet; another negative errno
+ * @tell: it is said which one, and that only once
+ */
+static int outcome(int fd, bool tell)
+{
+	struct pollfd pollfd = { .fd = fd, .events = POLLOUT };
+	int code, error = 0;
+
+	if (sys_poll(&pollfd, 1, 0) <= 0)
+		return -EINPROGRESS;
+	if (!(pollfd.revents & (POLLERR | POLLHUP)))
+		return 0;
+	code = read_reason(fd, tell ? 0 : MSG_PEEK);
+	if (tell)
+		error = option(fd, SO_ERROR);
+	if (code)
+		return errno_of_connect(-code);
+	if (error > 0)
+		return -error;
+	/* Either the guest has accepted, and then closed, or somebody has shut it down before. */
+	return pollfd.revents & POLLOUT && !(pollfd.revents & POLLERR) ? 0 : -ECONNRESET;
+}
+
+static int connecting(struct sock *sock, bool tell)
+{
+	int error = errno, r = 0;
+
+	if (sock->mark.flags & MARK_FAILED)
+		return -ENOTCONN;
+	if (!(sock->mark.flags & MARK_CONNECTING))
+		return 0;
+	r = outcome(sock->fd, tell);
+	if (!r || (tell && r != -EINPROGRESS)) {
+		sock->mark.flags &= ~MARK_CONNECTING;
+		if (r)
+			sock->mark.flags |= MARK_FAILED;
+		mark_write(sock->fd, &sock->mark);
+	}
+	errno = error;
+	return r;
+}
+
+int sock_connecting(struct sock *sock)
+{
+	return connecting(sock, true);
+}
+
+/* Like sock_connecting(), but tells nobody, so that SO_ERROR and connect() can */
+static bool is_not_connected(struct sock *sock)
+{
+	return connecting(sock, false) != 0;
+}
+
+/*
+ * @may_wait: for a guest
+ *
+ * Return: what vmcid says, also that it has succeeded; a negative errno goes to @ret_error: -EINPROGRESS, too
+ */
 static int32_t ask_to_connect(const struct sock *sock, uint32_t source, struct vmci_handle to, unsigned timeout_ms,
-			      int *ret_error)
+			      bool may_wait, int *ret_error)
 {
 	struct fab_msg request = fab_stream_request(sock->fd, source, to, timeout_ms), reply;
-	int r = ask(&request, NULL, 0, false, (int)timeout_ms + 2000, &reply);
+	int r;
 
-	if (r == -EPIPE && is_connected(sock->fd))
+	if (!may_wait)
+		request.flags = FAB_F_PENDING;
+	r = ask(&request, NULL, 0, false, (int)timeout_ms + 2000, &reply);
+	/* To a program, or to a guest whose device goes on without vmcid: the socket says which. */
+	if (r == -EPIPE && is_connected(sock->fd)) {
+		*ret_error = may_wait ? 0 : outcome(sock->fd, true);
 		return 0;
+	}
 	if (r == -EPIPE)
 		r = ask(&request, NULL, 0, false, (int)timeout_ms + 2000, &reply);
 	if (r) {
 		*ret_error = r == -EPIPE ? -ENETUNREACH : r;
 		return VMCI_ERROR_UNAVAILABLE;
 	}
+	if (reply.flags & FAB_F_PENDING)
+		*ret_error = -EINPROGRESS;
 	return reply.status;
+}
+
+/* The guest has been asked. Return: -EINPROGRESS, or another negative errno, which ends it */
+static int leave_connecting(struct sock *sock)
+{
+	struct mark mark;
+	int r = mark_read(sock->fd, &mark);
+
+	if (!r) {
+		mark.flags |= MARK_CONNECTING;
+		r = mark_write(sock->fd, &mark);
+	}
+	if (!r)
+		return -EINPROGRESS;
+	renew(sock);
+	return r;
 }
 
 static uint64_t now_us(void)
@@ -465,7 +566,7 @@ static uint64_t now_us(void)
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static int connect_stream(const struct sock *sock, struct vmci_handle to)
+static int connect_stream(struct sock *sock, struct vmci_handle to)
 {
 	uint64_t timeout_us = sock->mark.timeout_us, until = now_us() + timeout_us;
 	unsigned timeout_ms =
@@ -479,23 +580,44 @@ static int connect_stream(const struct sock *sock, struct vmci_handle to)
 	if (!self_of(sock->fd, &self) && self.kind == FAB_ADDRESS_PORT) {
 		r = renew(sock);
 		source = self.port;
+	} else if (sock->mark.flags & MARK_FAILED) {
+		r = renew(sock);
 	} else {
 		r = sock_own(sock);
 	}
 	if (r)
 		return r;
 	for (;;) {
-		status = ask_to_connect(sock, source, to, timeout_ms, &error);
+		status = ask_to_connect(sock, source, to, timeout_ms, may_wait, &error);
 		if (status != VMCI_ERROR_WOULD_BLOCK || !may_wait || now_us() >= until)
 			break;
 		sys_poll(NULL, 0, CROWD_MS);
 	}
-	if (status >= 0)
+	if (status >= 0 && error == -EINPROGRESS)
+		return leave_connecting(sock);
+	if (status >= 0 && !error)
 		return 0;
 	/* For a second try; see fab_stream_connect(). */
 	if ((status != VMCI_ERROR_NOT_FOUND && status != VMCI_ERROR_WOULD_BLOCK) || is_connected(sock->fd))
 		renew(sock);
 	return error ? error : errno_of_connect(status);
+}
+
+/* connect() of a socket that is being connected. Return: -EALREADY; -EISCONN; why it has failed */
+static int connect_again(struct sock *sock)
+{
+	struct pollfd pollfd = { .fd = sock->fd, .events = POLLOUT };
+	bool may_wait = !(fcntl(sock->fd, F_GETFL) & O_NONBLOCK);
+	int r = sock_connecting(sock);
+
+	/* The guest's device ends it in time, or dies. */
+	while (r == -EINPROGRESS && may_wait) {
+		sys_poll(&pollfd, 1, -1);
+		r = sock_connecting(sock);
+		if (!r)
+			return 0;
+	}
+	return r == -EINPROGRESS ? -EALREADY : r ? r : -EISCONN;
 }
 
 int sock_connect(int fd, const struct sockaddr *address, socklen_t len)
@@ -510,7 +632,9 @@ int sock_connect(int fd, const struct sockaddr *address, socklen_t len)
 		return -ENOTSOCK;
 	if (sock.mark.kind == MARK_DGRAM)
 		return sock_dgram_connect(&sock, address, len);
-	if (is_connected(fd))
+	if (sock.mark.flags & MARK_CONNECTING)
+		return connect_again(&sock);
+	if (!(sock.mark.flags & MARK_FAILED) && is_connected(fd))
 		return -EISCONN;
 	if (option(fd, SO_ACCEPTCONN) > 0)
 		return -EINVAL;
@@ -554,7 +678,7 @@ int sock_accept(int fd, struct sockaddr *ret_address, socklen_t *len, int flags,
 			}
 		}
 		if (!mark_has_defaults(&sock.mark)) {
-			sock.mark.flags &= ~MARK_WILD;
+			sock.mark.flags = 0;
 			mark_write(new, &sock.mark);
 		}
 		return new;
@@ -598,7 +722,7 @@ int sock_getpeername(int fd, struct sockaddr *ret_address, socklen_t *len)
 			return -ENOTCONN;
 		return sock_put_address(sock.mark.dst, ret_address, len);
 	}
-	if (!is_stream(&sock))
+	if (!is_stream(&sock) || is_not_connected(&sock))
 		return -ENOTCONN;
 	r = peer_of(fd, &peer);
 	if (r)
@@ -649,7 +773,7 @@ int sock_peer(int fd, struct sock_peer *ret_peer)
 		return r;
 	if (!is_stream(&sock))
 		return -EOPNOTSUPP;
-	r = peer_of(fd, &peer);
+	r = is_not_connected(&sock) ? -ENOTCONN : peer_of(fd, &peer);
 	if (!r)
 		r = self_of(fd, &self);
 	/* One end has the name of a port, the other one that of who connects. */
@@ -690,7 +814,7 @@ int sock_shutdown(int fd, int how)
 		return r;
 	if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
 		return -EINVAL;
-	if (is_stream(&sock) && !is_connected(fd))
+	if (is_stream(&sock) && (sock.mark.flags & MARK_FAILED || !is_connected(fd)))
 		return -ENOTCONN;
 	if (sys_shutdown(fd, how))
 		return -errno;

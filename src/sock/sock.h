@@ -108,6 +108,14 @@ int sock_peer(int fd, struct sock_peer *ret_peer);
 /* sock_bind_error() - what bind(2) says for a negative @status of STREAM_BIND and DG_BIND: a negative errno */
 int sock_bind_error(int32_t status);
 
+/*
+ * sock_connecting() - is the stream with MARK_CONNECTING or MARK_FAILED connected by now? For others: 0
+ *
+ * Return: 0: it is; -EINPROGRESS: not yet; another negative errno: it has failed, and what was not told before is told
+ * now, so next time it is -ENOTCONN
+ */
+int sock_connecting(struct sock *sock);
+
 /* sock_own() - a socket that is neither bound nor connected, and another user's, is replaced by our own. 0; -errno */
 int sock_own(const struct sock *sock);
 
