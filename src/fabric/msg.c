@@ -189,6 +189,10 @@ static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 		[FAB_REQUEST] = RULE(.fields = HANDLE, .fds = 1),
 		[FAB_REPLY] = RULE(.fields = HANDLE),
 	},
+	[FAB_VM_FIND] = {
+		[FAB_REQUEST] = RULE(.data_min = FAB_UUID_SIZE, .data_max = FAB_UUID_SIZE),
+		[FAB_REPLY] = RULE(.fields = HANDLE_CONTEXT),
+	},
 };
 
 static const char *const names[] = {
@@ -222,6 +226,7 @@ static const char *const names[] = {
 	[FAB_SHM_ALLOC] = "SHM_ALLOC",
 	[FAB_WINDOW] = "WINDOW",
 	[FAB_DG_BIND] = "DG_BIND",
+	[FAB_VM_FIND] = "VM_FIND",
 };
 static_assert(sizeof(names) / sizeof(names[0]) == FAB_TYPE_NUM, "each type has a name");
 

@@ -73,6 +73,7 @@
  *	SHM_ALLOC	size0 bytes, handle.resource wish		handle, size1 offset, token [16 bytes: token of
  *			(a region in a window)				the window; its key] {memory}
  *	WINDOW		size0 bytes, flags, token [key] {memory}	token (0: nobody else gets this window)
+ *	VM_FIND		[UUID, 16 bytes]				handle.context: of the VM that has it, and runs
  *
  *	type		ask: fields					answer: fields {descriptors}
  *	BELL_OPEN	handle						{eventfd}
@@ -137,6 +138,7 @@
 #define FAB_LABEL_MAX 64u	/* HELLO: the program's name, for the log; any bytes */
 #define FAB_KEY_MAX 72u		/* WINDOW, SHM_ALLOC: what a window is known by; any bytes but 0 */
 #define FAB_NAME_MAX 300u	/* NAME: request and reply (VMCI SDK reference, 6.2) */
+#define FAB_UUID_SIZE 16u	/* VM_FIND: in the order in which the bytes are written */
 #define FAB_PIPELINE 64u	/* requests of one client under way */
 #define FAB_LIFE_HELLO 4u
 #define FAB_STREAM_HELLO 1u	/* whatever its value */
@@ -172,6 +174,7 @@ enum fab_type {
 	FAB_SHM_ALLOC,
 	FAB_WINDOW,
 	FAB_DG_BIND,
+	FAB_VM_FIND,
 	FAB_TYPE_NUM,
 };
 

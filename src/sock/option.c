@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Options, and what /dev/vsock knows. Sockets reference, 2.2, 3.2 and 4.12. */
+#include <assert.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <string.h>
 #include <sys/time.h>
 
+#include "base/uuid.h"
 #include "proto/limits.h"
 #include "sock/ask.h"
 #include "sock/sock.h"
@@ -251,6 +253,33 @@ int sock_open_device(int flags)
 	return r;
 }
 
+/* What VMCISock_Uuid2ContextId() asks */
+struct uuid_question {
+	uint32_t cid;
+	uint32_t pad;
+	char text[128];
+};
+
+static int find_vm(struct uuid_question *question)
+{
+	struct fab_msg request = { .type = FAB_VM_FIND, .len = FAB_UUID_SIZE }, reply;
+	uint8_t uuid[FAB_UUID_SIZE];
+	struct iovec data = { .iov_base = uuid, .iov_len = sizeof(uuid) };
+	int r;
+
+	static_assert(FAB_UUID_SIZE == UUID_SIZE, "the same on the wire");
+	if (!memchr(question->text, '\0', sizeof(question->text)) || !uuid_parse(question->text, uuid))
+		return -EINVAL;
+	request.data = uuid;
+	r = ask(&request, &data, 1, true, ASK_REPLY_MS, &reply);
+	if (r)
+		return r;
+	if (reply.status < 0)
+		return reply.status == VMCI_ERROR_NOT_FOUND ? -ENODEV : -ENETUNREACH;
+	question->cid = reply.handle.context;
+	return 0;
+}
+
 /* epoch, major, minor: sockets reference, 2.3 */
 static unsigned version(void)
 {
@@ -269,10 +298,10 @@ int sock_ioctl(int fd, unsigned long request, void *arg)
 	r = sock_look(fd, &sock);
 	if (r)
 		return r;
-	if (request == IOCTL_UUID_TO_CID)
-		return -EINVAL;
 	if (!arg)
 		return -EFAULT;
+	if (request == IOCTL_UUID_TO_CID)
+		return find_vm(arg);
 	value = request == IOCTL_VERSION ? version() : request == IOCTL_GET_AF_VALUE ? SOCK_FAMILY : sock.mark.cid;
 	memcpy(arg, &value, sizeof(value));
 	return 0;

@@ -124,7 +124,7 @@ static int32_t code_of(int error)
 
 /* --- Others to the guest ------------------------------------------------------------------------------------------ */
 
-/* A program that does not wait is turned away: say why, before its socket fails. If it cannot be said, it just fails. */
+/* A program that does not wait is turned away: say why, before its socket fails. It does so in any case. */
 static void say_why(const struct visitor *visitor, int fd, int32_t status)
 {
 	const uint8_t code = (uint8_t)-status;

@@ -106,6 +106,8 @@ static const struct row rows[] = {
 	{ FAB_WINDOW, FAB_REPLY, "t", NONE, "0", 0, 0, 0 },
 	{ FAB_DG_BIND, FAB_REQUEST, "cr", NONE, "0", 0, 0, 1 },
 	{ FAB_DG_BIND, FAB_REPLY, "cr", NONE, "0", 0, 0, 0 },
+	{ FAB_VM_FIND, FAB_REQUEST, "", NONE, "0", 16, 16, 0 },
+	{ FAB_VM_FIND, FAB_REPLY, "c", NONE, "0", 0, 0, 0 },
 };
 #define N_ROWS (sizeof(rows) / sizeof(rows[0]))
 
