@@ -97,6 +97,11 @@ def begin_stopped(port):
 """
 
 
+def test_what_not_waiting_builds_on(machine):
+    """UNIX sockets of the kernels that hosts have, too: the guest's is one."""
+    assert machine.vm.run("stopper") == "stopper fine\n"
+
+
 def test_connects_that_do_not_wait(run, machine):
     machine.vm.start("exec socat VSOCK-LISTEN:5005,fork,backlog=64 EXEC:cat")
     until("the guest to listen", lambda: run.start("socat", "-", f"VSOCK-CONNECT:{machine.cid}:5005").wait() == 0)
