@@ -80,8 +80,8 @@
  *	QP_ATTACH	handle, other.context attacher, flags		status: 5
  *			(TRUSTED, DIRECT), size0 produce, size1		{memory, life}
  *			consume (attacher's)
- *	STREAM_CONNECT	handle source, other destination, size0		status: 0: the guest has accepted; with PENDING:
- *			milliseconds, flags (PENDING), size1 bytes	it has been asked
+ *	STREAM_CONNECT	handle source, other destination, size0		status: 0: the guest has accepted; with PENDING
+ *			milliseconds, flags (PENDING), size1 bytes	and without a stopper: it has been asked
  *			of a stopper (with PENDING) {socket}
  *
  * A *stream* is a connected UNIX socket. In STREAM_*, handles are addresses: context and port; a context that is

@@ -13,8 +13,8 @@
  *					a device	sees what comes over the socket; vmcid is answered at once
  *					a program that	sees only what it may do with its socket: it cannot write to it
  *					does not wait	until we have read the *stopper* that vmcid has put there for it;
- *							and if we never read it, the socket fails. vmcid is answered at
- *							once
+ *							and if we never read it, the socket fails. vmcid is answered then,
+ *							for it counts those that are under way
  *
  *			Questions come at any time, also while the streams are at work, which must not be called
  *			then. So visitors queue up, and are let in by outlet_run().
@@ -22,7 +22,7 @@
  * When there is no vmcid, a guest that connects is postponed: the next one is asked, if it comes before the guest, or
  * the stream (LIMIT_PENDING_NS), gives up.
  *
- * When vmcid ends before it was answered, a program does not hear that it is connected: it is not, then.
+ * When vmcid ends before it was answered, a program that waits does not hear that it is connected: it is not, then.
  */
 #include "outlet.h"
 
@@ -44,7 +44,7 @@
  * @end:        NULL: it stands in the queue, with @fd
  * @from, @port, @ms, @serial: of the question
  * @stopper:    of a program that does not wait: bytes to be read when the guest has accepted; else 0
- * @is_pending: a device, or a program that does not wait; vmcid has been answered
+ * @is_pending: a device, and vmcid has been answered; or a program that does not wait
  * @is_over:    answered, or not to be answered any more
  */
 struct visitor {
@@ -158,6 +158,7 @@ static void on_connected(struct end *end, void *ctx)
 	if (visitor->stopper) {
 		if (!unstop(end, visitor->stopper))
 			shutdown(end_fd(end), SHUT_RDWR);
+		answer(visitor, 0);
 		return;
 	}
 	/* The socket's buffer is empty; if this fails the other side is gone, and the stream will notice. */
@@ -218,10 +219,8 @@ static int let_in(struct outlet *outlet, struct visitor *visitor)
 	}
 	visitor->end = end;
 	TAILQ_INSERT_TAIL(&outlet->visitors, visitor, link);
-	if (visitor->is_pending) {
+	if (visitor->is_pending && !visitor->stopper)
 		answer(visitor, 0);
-		visitor->is_over = true;
-	}
 	return 0;
 }
 
@@ -292,6 +291,8 @@ void outlet_lost(struct outlet *outlet)
 		if (visitor->is_over)
 			continue;
 		visitor->is_over = true;
+		if (visitor->stopper)
+			continue;
 		/* Seen by the end itself, when its turn comes. */
 		shutdown(end_fd(visitor->end), SHUT_RDWR);
 	}

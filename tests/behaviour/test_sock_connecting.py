@@ -42,7 +42,7 @@ def receive(sock, size):
 
 
 class Guest:
-    """A device whose guest accepts, or does not."""
+    """A device whose guest accepts, or does not. When it answers vmcid does not matter to the program."""
 
     def __init__(self, vmcid):
         vmcid.define("guest", GUEST)
@@ -50,7 +50,7 @@ class Guest:
         self.ends = []
 
     def asked(self):
-        """The question of a program that does not wait, and the socket. It is answered at once."""
+        """The question of a program that does not wait, and the socket."""
         ask = self.device.asked(STREAM_CONNECT)
         end = socket.socket(fileno=ask.fds.pop())
         end.settimeout(20)

@@ -370,11 +370,11 @@ static void test_a_program_that_does_not_wait(void **state)
 
 	(void)state;
 	outlet_run(b.outlet);
-	answered(9, 0);
 	turn();
 	assert_true(unread(program) > 10000);
+	assert_int_equal(b.n_answers, 0);
 	assert_int_equal(take(program, &byte), -EAGAIN);
-	/* That vmcid goes is nothing to it. */
+	/* That vmcid goes is nothing to it; the next one has not asked. */
 	outlet_lost(b.outlet);
 	turn();
 	assert_int_equal(b.stream.aborted, 0);
@@ -389,6 +389,15 @@ static void test_a_program_that_does_not_wait(void **state)
 	end_ops.close(b.stream.end);
 	assert_int_equal(take(program, &byte), 0);
 	fd_close(&program);
+
+	/* And with the same one */
+	program = visit_stopped(10, 1);
+	outlet_run(b.outlet);
+	end_ops.connected(b.stream.end);
+	answered(10, 0);
+	end_ops.close(b.stream.end);
+	assert_int_equal(b.n_answers, 0);
+	fd_close(&program);
 }
 
 static void test_who_does_not_wait_is_refused(void **state)
@@ -397,8 +406,9 @@ static void test_who_does_not_wait_is_refused(void **state)
 
 	(void)state;
 	outlet_run(b.outlet);
-	answered(1, 0);
+	assert_int_equal(b.n_answers, 0);
 	end_ops.failed(b.stream.end, -ETIMEDOUT);
+	answered(1, VMCI_ERROR_TIMEOUT);
 	failed(program, VMCI_ERROR_TIMEOUT);
 	fd_close(&program);
 
@@ -424,8 +434,8 @@ static void test_who_does_not_wait_is_left(void **state)
 
 	(void)state;
 	outlet_run(b.outlet);
-	answered(1, 0);
 	end_ops.close(b.stream.end);
+	answered(1, VMCI_ERROR_NOT_FOUND);
 	failed(program, 0);
 	fd_close(&program);
 }
@@ -451,8 +461,8 @@ static void test_a_stopper_that_is_too_short(void **state)
 	question.fd[0] = fd[0];
 	outlet_asked(b.outlet, &question);
 	outlet_run(b.outlet);
-	answered(0, 0);
 	end_ops.connected(b.stream.end);
+	answered(0, 0);
 	pollfd.fd = fd[1];
 	assert_int_equal(poll(&pollfd, 1, 0), 1);
 	assert_true(pollfd.revents & POLLHUP);
@@ -467,10 +477,10 @@ static void test_who_does_not_wait_leaves(void **state)
 
 	(void)state;
 	outlet_run(b.outlet);
-	answered(1, 0);
 	fd_close(&program);
 	turn();
 	assert_int_equal(b.stream.aborted, 1);
+	answered(1, VMCI_ERROR_NOT_FOUND);
 }
 
 static void test_who_connects_leaves(void **state)
