@@ -12,6 +12,18 @@ demo demo-shell: deps
 	@scripts/build build
 	@scripts/$@
 
+# The guest modules, for every kernel that is tested, or with KDIR for the one whose headers lie there: build/modules.
+modules: deps
+ifdef KDIR
+	@scripts/build-modules --headers "$(KDIR)" build/modules
+else
+	@scripts/build-modules --out build/modules
+endif
+
+# A source tree of the modules for DKMS: build/openvmci-<version>.
+dkms:
+	@scripts/make-dkms build
+
 check: deps
 	@scripts/check
 
@@ -25,4 +37,4 @@ fuzz: deps
 clean:
 	rm -rf build build-gcc build-clang build-asan build-fuzz
 
-.PHONY: all deps demo demo-shell check bench fuzz clean
+.PHONY: all deps demo demo-shell modules dkms check bench fuzz clean
