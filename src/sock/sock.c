@@ -18,11 +18,11 @@
  * part in.
  *
  * vmcid is asked when a socket is bound or connected, and for each datagram that is sent. Among programs connect()
- * takes as long as any call of vmcid; a guest has the connect time-out of the socket to answer, which is waited for
- * unless the socket must not block. Then it goes like this (fabric protocol, 13):
+ * takes as long as any call of vmcid; a guest has the connect time-out of the socket to answer (fabric protocol, 13):
  *
  *	connect()	vmcid connects the socket to what will be the guest's end, and puts so many bytes before it that
- *			poll(2) and the like say that it cannot be written to: EINPROGRESS, MARK_CONNECTING
+ *			poll(2) and the like say that it cannot be written to: MARK_CONNECTING. A socket that must not
+ *			block is left like that (EINPROGRESS), another one waited for here
  *	accepted	the guest's device reads these bytes, and the socket can be written to
  *	not accepted	the device sends an urgent byte, the reason, which no ordinary recv(2) returns, and leaves the bytes
  *			unread: the kernel makes that an error of the socket (POLLERR, POLLHUP)
@@ -41,6 +41,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +58,9 @@
 
 /* A listener whose queue is full is tried again after this, if the caller may wait. */
 #define CROWD_MS 5
+
+/* A device whose guest has not answered in time gets this long more to say so. */
+#define LATE_MS 2000u
 
 #define ADDRESS_SIZE 16u
 #define FLAG_TO_HOST 0x01u
@@ -512,23 +516,18 @@ static bool is_not_connected(struct sock *sock)
 	return connecting(sock, false) != 0;
 }
 
-/*
- * @may_wait: for a guest
- *
- * Return: what vmcid says, also that it has succeeded; a negative errno goes to @ret_error: -EINPROGRESS, too
- */
+/* Return: what vmcid says, also that it has succeeded; a negative errno goes to @ret_error: -EINPROGRESS, too */
 static int32_t ask_to_connect(const struct sock *sock, uint32_t source, struct vmci_handle to, unsigned timeout_ms,
-			      bool may_wait, int *ret_error)
+			      int *ret_error)
 {
 	struct fab_msg request = fab_stream_request(sock->fd, source, to, timeout_ms), reply;
 	int r;
 
-	if (!may_wait)
-		request.flags = FAB_F_PENDING;
+	request.flags = FAB_F_PENDING;
 	r = ask(&request, NULL, 0, false, (int)timeout_ms + 2000, &reply);
 	/* To a program, or to a guest whose device goes on without vmcid: the socket says which. */
 	if (r == -EPIPE && is_connected(sock->fd)) {
-		*ret_error = may_wait ? 0 : outcome(sock->fd, true);
+		*ret_error = outcome(sock->fd, true);
 		return 0;
 	}
 	if (r == -EPIPE)
@@ -542,28 +541,44 @@ static int32_t ask_to_connect(const struct sock *sock, uint32_t source, struct v
 	return reply.status;
 }
 
-/* The guest has been asked. Return: -EINPROGRESS, or another negative errno, which ends it */
-static int leave_connecting(struct sock *sock)
-{
-	struct mark mark;
-	int r = mark_read(sock->fd, &mark);
-
-	if (!r) {
-		mark.flags |= MARK_CONNECTING;
-		r = mark_write(sock->fd, &mark);
-	}
-	if (!r)
-		return -EINPROGRESS;
-	renew(sock);
-	return r;
-}
-
 static uint64_t now_us(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* The guest has been asked. Return: 0; a negative errno, which ends it */
+static int mark_connecting(struct sock *sock)
+{
+	int r = mark_read(sock->fd, &sock->mark);
+
+	if (r)
+		return r;
+	sock->mark.flags |= MARK_CONNECTING;
+	return mark_write(sock->fd, &sock->mark);
+}
+
+/*
+ * Wait for what comes of it. The guest's device ends it in time; if it does not, it hangs.
+ *
+ * Return: 0; -EINTR: a signal, and it goes on; another negative errno
+ */
+static int wait_for_guest(struct sock *sock)
+{
+	uint64_t until = now_us() + sock->mark.timeout_us + LATE_MS * 1000, now;
+	struct pollfd pollfd = { .fd = sock->fd, .events = POLLOUT };
+	int r;
+
+	while ((r = sock_connecting(sock)) == -EINPROGRESS) {
+		now = now_us();
+		if (now >= until)
+			return -ETIMEDOUT;
+		if (sys_poll(&pollfd, 1, until - now > INT_MAX ? INT_MAX / 1000 : (int)((until - now) / 1000 + 1)) < 0)
+			return -errno;
+	}
+	return r;
 }
 
 static int connect_stream(struct sock *sock, struct vmci_handle to)
@@ -588,13 +603,20 @@ static int connect_stream(struct sock *sock, struct vmci_handle to)
 	if (r)
 		return r;
 	for (;;) {
-		status = ask_to_connect(sock, source, to, timeout_ms, may_wait, &error);
+		status = ask_to_connect(sock, source, to, timeout_ms, &error);
 		if (status != VMCI_ERROR_WOULD_BLOCK || !may_wait || now_us() >= until)
 			break;
 		sys_poll(NULL, 0, CROWD_MS);
 	}
-	if (status >= 0 && error == -EINPROGRESS)
-		return leave_connecting(sock);
+	if (status >= 0 && error == -EINPROGRESS) {
+		error = mark_connecting(sock);
+		if (!error && !may_wait)
+			return -EINPROGRESS;
+		if (!error)
+			error = wait_for_guest(sock);
+		if (error == -EINTR)
+			return error;
+	}
 	if (status >= 0 && !error)
 		return 0;
 	/* For a second try; see fab_stream_connect(). */
@@ -606,18 +628,11 @@ static int connect_stream(struct sock *sock, struct vmci_handle to)
 /* connect() of a socket that is being connected. Return: -EALREADY; -EISCONN; why it has failed */
 static int connect_again(struct sock *sock)
 {
-	struct pollfd pollfd = { .fd = sock->fd, .events = POLLOUT };
-	bool may_wait = !(fcntl(sock->fd, F_GETFL) & O_NONBLOCK);
 	int r = sock_connecting(sock);
 
-	/* The guest's device ends it in time, or dies. */
-	while (r == -EINPROGRESS && may_wait) {
-		sys_poll(&pollfd, 1, -1);
-		r = sock_connecting(sock);
-		if (!r)
-			return 0;
-	}
-	return r == -EINPROGRESS ? -EALREADY : r ? r : -EISCONN;
+	if (r != -EINPROGRESS)
+		return r ? r : -EISCONN;
+	return fcntl(sock->fd, F_GETFL) & O_NONBLOCK ? -EALREADY : wait_for_guest(sock);
 }
 
 int sock_connect(int fd, const struct sockaddr *address, socklen_t len)

@@ -254,6 +254,92 @@ def test_blocking_in_between(run, guest):
     assert program.wait() == 0, program.text()
 
 
+@pytest.mark.parametrize("code, name", [(None, "success"), (NOT_FOUND, "ECONNRESET"), (TIMEOUT, "ETIMEDOUT")])
+def test_waiting(run, guest, code, name):
+    """A socket that may block waits for the guest; and can be used again."""
+    program = start(run, """
+        sock = make()
+        assert error_of(sock.connect, (GUEST, PORT)) == sys.argv[1]
+        if sys.argv[1] != "success":
+            sock.connect((GUEST, PORT))
+        assert sock.getpeername() == (GUEST, PORT) and error(sock) == 0
+        assert error_of(sock.connect, (GUEST, PORT)) == "EISCONN"
+        sock.send(b"there")
+    """, name)
+    ask, end = guest.asked()
+    if code:
+        guest.refuse(end, code)
+        ask, end = guest.asked()
+    time.sleep(0.1)
+    guest.accept(ask, end)
+    assert end.recv(100) == b"there"
+    assert program.wait() == 0, program.text()
+
+
+def test_waiting_for_who_does_not_answer(run, guest):
+    """A device that hangs; the time is up all the same, a little later."""
+    program = start(run, """
+        sock = make()
+        limit = struct.pack("qq", 0, 200000)
+        assert ctypes.CDLL(None).setsockopt(sock.fileno(), V, 6, limit, 16) == 0
+        assert error_of(sock.connect, (GUEST, PORT)) == "ETIMEDOUT"
+    """)
+    ask, end = guest.asked()
+    assert ask.size0 == 200
+    assert program.wait() == 0, program.text()
+    guest.accept(ask, end)
+    assert end.recv(1) == b""
+
+
+def test_waiting_and_a_signal(run, guest):
+    """It ends the call, and nothing else: the C library's way, and Python's, which waits again."""
+    program = start(run, """
+        libc = ctypes.CDLL(None, use_errno=True)
+        address = struct.pack("<HHIIBBBB", V, 0, PORT, GUEST, 0, 0, 0, 0)
+        handled = []
+        signal.signal(signal.SIGALRM, lambda *_: handled.append(1))
+        sock = make()
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        assert libc.connect(sock.fileno(), address, 16) == -1 and name_of(ctypes.get_errno()) == "EINTR"
+        assert select.select([], [sock], [], 0)[1] == []
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        assert libc.connect(sock.fileno(), address, 16) == -1 and name_of(ctypes.get_errno()) == "EINTR"
+        print("once more")
+        assert libc.connect(sock.fileno(), address, 16) == 0
+        assert sock.getpeername() == (GUEST, PORT)
+        sock = make()
+        signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)
+        sock.connect((GUEST, PORT))
+        assert sock.getpeername() == (GUEST, PORT) and len(handled) > 2
+    """)
+    ask, end = guest.asked()
+    run.wait_text(program, "once more")
+    guest.accept(ask, end)
+    ask, end = guest.asked()
+    time.sleep(0.7)
+    guest.accept(ask, end)
+    assert program.wait() == 0, program.text()
+
+
+@pytest.mark.parametrize("is_accepted", [True, False])
+def test_waiting_when_vmcid_dies(vmcid, run, guest, is_accepted):
+    """The guest's answer counts, and comes all the same."""
+    program = start(run, """
+        sock = make()
+        print("started")
+        assert error_of(sock.connect, (GUEST, PORT)) == sys.argv[1]
+    """, "success" if is_accepted else "ECONNRESET")
+    ask, end = guest.asked()
+    vmcid.kill()
+    time.sleep(0.2)
+    if is_accepted:
+        guest.accept(ask, end)
+    else:
+        guest.refuse(end, NOT_FOUND)
+    assert program.wait() == 0, program.text()
+    vmcid.start()
+
+
 @pytest.mark.parametrize("size", [1, 30000, 212992])
 def test_send_buffers(run, guest, size):
     program = start(run, """
