@@ -593,8 +593,8 @@ static bool is_writable(int fd)
 }
 
 /*
- * To poll(2) a socket is writable while no more than a quarter of its send buffer is taken (unix(7) does not say so, but
- * it has been like that for ever), and what we write counts for more than its bytes. Nothing that others do with the
+ * To poll(2) a socket is writable while no more than a quarter of its send buffer is taken (unix(7) does not say so,
+ * tests/vm/guest/stopper.c looks), and what we write counts for more than its bytes. Nothing that others do with the
  * socket meanwhile harms anybody but them.
  */
 uint32_t ports_stop(int fd)

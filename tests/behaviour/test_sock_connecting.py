@@ -6,8 +6,8 @@ import textwrap
 import time
 
 import pytest
-from testbed.fabric import (DST_UNREACHABLE, GENERIC, NOT_FOUND, NO_RESOURCES, PENDING, STREAM_CONNECT, TIMEOUT, Address,
-                            Device, parse_address)
+from testbed.fabric import (DST_UNREACHABLE, GENERIC, NOT_FOUND, NO_RESOURCES, PENDING, STREAM_CONNECT, TIMEOUT,
+                            Address, Device, parse_address)
 
 GUEST, PORT = 42, 5000
 

@@ -136,7 +136,8 @@ def test_arguments(run):
     given = ["VSOCK-CONNECT:0.0.1.44:22,x=0.0.0.42:1", "-", "", "0.0.0.42", "TCP:0.0.0.42:22", "VSOCK-CONNECT:42:22",
              "a VSOCK-CONNECT:0.0.0.42:22", "vsock-connect:1.0.0.0:5"]
     got = run.run("printf", "<%s>\\n", *given).splitlines()
-    assert got == [f"<{text}>" for text in ["VSOCK-CONNECT:300:22,x=0.0.0.42:1", *given[1:-1], "vsock-connect:16777216:5"]]
+    assert got == [f"<{text}>" for text in ("VSOCK-CONNECT:300:22,x=0.0.0.42:1", *given[1:-1],
+                                            "vsock-connect:16777216:5")]
 
 
 def test_a_vmcid_is_started_and_leaves(directory):

@@ -310,7 +310,7 @@ static void test_a_device_is_let_in(void **state)
 	fd_close(&device);
 }
 
-/* A program that does not wait: as visit(), with so many bytes in the way, and what it has written itself behind them */
+/* A program that does not wait: as visit(), with so many bytes in the way, and behind them what it has written */
 static int visit_stopped(uint32_t serial, uint32_t stopper)
 {
 	static const uint8_t bytes[10000];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * What connect() without waiting builds on (doc/protocol-fabric.md, 13), of the UNIX sockets of the kernel that this runs on:
- * "stopper fine", or a line with what is different and status 1.
+ * What connect() without waiting builds on (doc/protocol-fabric.md, 13), of the UNIX sockets of the kernel that this
+ * runs on: "stopper fine", or a line with what is different and status 1.
  */
 #define _GNU_SOURCE
 #include <err.h>
