@@ -261,9 +261,12 @@ def test_without_waiting_and_the_device_dies(host, device):
     end.close()
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
     sock.close()
-    sock, reply = start_pending(host, (GUEST, PORT))
-    assert reply.status == DST_UNREACHABLE and not reply.flags
-    sock.close()
+
+    def again():
+        sock, reply = start_pending(host, (GUEST, PORT))
+        sock.close()
+        return reply.status == DST_UNREACHABLE and not reply.flags
+    until("vmcid to see it", again)
 
 
 def test_without_waiting_too_many(vms, device):
