@@ -11,10 +11,10 @@ import pytest
 from testbed.fabric import (ADD, ANSWER, ASK, ASSIGN, BELL_CREATE, BELL_DESTROY, BELL_OPEN, CHECK, DATA_MAX, DEVICE,
                             DG_BIND, DG_CREATE, DG_DESTROY, DG_SEND, DIRECT, EVENTS, GROUP_CREATE, GROUP_DESTROY,
                             GROUP_MEMBER, HEADER_SIZE, HELLO, HOLD, LIST, NAME, OFF, PENDING, PRIV, QP_ATTACH,
-                            QP_CREATE, QP_DETACH, QP_HOLD, REMOVE, REMOVE_ALL, REPLY, RESTRICTED, RESUME, SHM_ALLOC, SHM_ATTACH,
-                            SHM_CREATE, SHM_DETACH, SHM_HOLD, SHM_QUERY, STREAM_BIND, STREAM_CONNECT, STREAM_OPEN,
-                            TRUSTED, VM_FIND, WATCH, WINDOW, Ended, Endpoint, Message, datagram, discovery_request,
-                            eventfd)
+                            QP_CREATE, QP_DETACH, QP_HOLD, REMOVE, REMOVE_ALL, REPLY, RESTRICTED, RESUME, SHM_ALLOC,
+                            SHM_ATTACH, SHM_CREATE, SHM_DETACH, SHM_HOLD, SHM_QUERY, STREAM_BIND, STREAM_CONNECT,
+                            STREAM_OPEN, TRUSTED, VM_FIND, WATCH, WINDOW, Ended, Endpoint, Message, datagram,
+                            discovery_request, eventfd)
 from testbed.process import until
 
 # What a request may have: fields, flags (besides those of which there must be one), one of, data, descriptors.
