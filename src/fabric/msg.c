@@ -167,9 +167,9 @@ static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 		[FAB_REPLY] = RULE(.fields = HANDLE),
 	},
 	[FAB_STREAM_CONNECT] = {
-		[FAB_REQUEST] = RULE(.fields = HANDLE | OTHER | SIZE0, .fds = 1),
-		[FAB_REPLY] = RULE(.fields = HANDLE),
-		[FAB_ASK] = RULE(.fields = HANDLE | OTHER | SIZE0, .flags = FAB_F_PENDING, .fds = 1),
+		[FAB_REQUEST] = RULE(.fields = HANDLE | OTHER | SIZE0, .flags = FAB_F_PENDING, .fds = 1),
+		[FAB_REPLY] = RULE(.fields = HANDLE, .flags = FAB_F_PENDING),
+		[FAB_ASK] = RULE(.fields = HANDLE | OTHER | SIZES, .flags = FAB_F_PENDING, .fds = 1),
 		[FAB_ANSWER] = RULE(),
 	},
 	[FAB_STREAM_OPEN] = {
@@ -188,6 +188,10 @@ static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 	[FAB_DG_BIND] = {
 		[FAB_REQUEST] = RULE(.fields = HANDLE, .fds = 1),
 		[FAB_REPLY] = RULE(.fields = HANDLE),
+	},
+	[FAB_VM_FIND] = {
+		[FAB_REQUEST] = RULE(.data_min = FAB_UUID_SIZE, .data_max = FAB_UUID_SIZE),
+		[FAB_REPLY] = RULE(.fields = HANDLE_CONTEXT),
 	},
 };
 
@@ -222,6 +226,7 @@ static const char *const names[] = {
 	[FAB_SHM_ALLOC] = "SHM_ALLOC",
 	[FAB_WINDOW] = "WINDOW",
 	[FAB_DG_BIND] = "DG_BIND",
+	[FAB_VM_FIND] = "VM_FIND",
 };
 static_assert(sizeof(names) / sizeof(names[0]) == FAB_TYPE_NUM, "each type has a name");
 
@@ -280,6 +285,8 @@ static const char *odd_flags(const struct fab_msg *msg, const struct rule *rule)
 		return "OFF with RESUME";
 	if (msg->flags & FAB_F_HOLD && msg->flags & FAB_F_DEVICE)
 		return "HOLD of a device";
+	if (msg->type == FAB_STREAM_CONNECT && msg->size1 && !(msg->flags & FAB_F_PENDING))
+		return "a stopper without PENDING";
 	if (rule->flags & FAB_F_RESUME && msg->kind == FAB_REQUEST && !(msg->flags & FAB_F_RESUME)) {
 		if (has_token(msg))
 			return "a token without RESUME";

@@ -10,8 +10,8 @@
  * UNIX sockets. That is the *word*, and all that nearly every socket has:
  *
  *	bits	40..63	a magic number, with a version
- *		37	MORE: there is a filter with the rest
- *		35, 36	flags
+ *		39	MORE: there is a filter with the rest
+ *		35..38	flags
  *		32..34	kind
  *		0..31	cid
  *
@@ -47,7 +47,7 @@
 /* Of the word. */
 #define MAGIC (UINT64_C(0x564d01) << 40)
 #define MAGIC_MASK (UINT64_C(0xffffff) << 40)
-#define MORE (UINT64_C(1) << 37)
+#define MORE (UINT64_C(1) << 39)
 #define FLAGS_SHIFT 35
 #define KIND_SHIFT 32
 
@@ -55,7 +55,7 @@
 #define HAS_WORD (sizeof(long) == sizeof(uint64_t))
 
 static_assert(MARK_KIND_NUM <= 8, "kinds have three bits");
-static_assert((MARK_WILD | MARK_DST) <= 3, "flags have two bits");
+static_assert((MARK_WILD | MARK_DST | MARK_CONNECTING | MARK_FAILED) <= 15, "flags have four bits");
 
 void mark_init(struct mark *mark, enum mark_kind kind, uint32_t cid)
 {
@@ -183,7 +183,7 @@ static int read_mark(int fd, struct mark *ret_mark)
 	if (!is_kind(kind))
 		return -ENOENT;
 	mark_init(ret_mark, (enum mark_kind)kind, (uint32_t)word);
-	ret_mark->flags = word >> FLAGS_SHIFT & 3u;
+	ret_mark->flags = word >> FLAGS_SHIFT & 15u;
 	return 0;
 }
 

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "argument.h"
 #include "base/fd.h"
 #include "fabric/client.h"
 #include "guard.h"
@@ -265,6 +266,17 @@ static int set_up(struct options *o)
 	return r ? -1 : 0;
 }
 
+/* The program's arguments, where ssh has got at them before */
+static void rewrite_arguments(char **argv)
+{
+	while (*++argv) {
+		char *text = argument_rewrite(*argv);
+
+		if (text)
+			*argv = text;
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct options options = { .cid = VMCI_CID_HOST };
@@ -273,6 +285,7 @@ int main(int argc, char **argv)
 	argp_parse(&option_parser, argc, argv, ARGP_IN_ORDER, NULL, &options);
 	if (set_up(&options))
 		return EXIT_CANNOT_SET_UP;
+	rewrite_arguments(options.argv);
 	execvp(options.argv[0], options.argv);
 	fprintf(stderr, "vmci-run: %s: %s\n", options.argv[0], strerror(errno));
 	return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_EXECUTE;

@@ -563,6 +563,17 @@ static int32_t do_list(struct call *call)
 	return REPLIED;
 }
 
+static int32_t do_vm_find(struct call *call)
+{
+	int32_t r;
+
+	if (!call->peer->has_said_hello)
+		return VMCI_ERROR_INVALID_ARGS;
+	r = vms_find_uuid(call->peer->server->vms, call->client, call->msg->data, &call->reply.handle.context);
+	/* Its device may be about to come back. */
+	return r == VMCI_ERROR_NOT_FOUND && call->peer->server->in_grace ? BRK_LATER : r;
+}
+
 /**
  * struct handler - how a request is carried out
  * @run:       returns a status, REPLIED, WAITS or BRK_LATER
@@ -607,6 +618,7 @@ static const struct handler handlers[FAB_TYPE_NUM] = {
 	[FAB_SHM_ALLOC] = { .run = do_shm_alloc, .gives = 1 },
 	[FAB_WINDOW] = { .run = do_window, .has_thing = true, .thing = THING_MEMORY },
 	[FAB_DG_BIND] = { .run = do_dg_bind },
+	[FAB_VM_FIND] = { .run = do_vm_find },
 };
 
 /**

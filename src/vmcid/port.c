@@ -33,7 +33,9 @@
  * could change between check and use.
  *
  * A guest has no listeners here. Who connects to one is connected to a listener of our own that is there for just
- * that, so that the socket gets a peer with the right name; what it accepts goes to the guest's device.
+ * that, so that the socket gets a peer with the right name; what it accepts goes to the guest's device. To a
+ * program that does not wait for the guest's answer, a socket that is connected but cannot be written to looks like one
+ * that is being connected (ports_stop()).
  */
 #include "port.h"
 
@@ -41,6 +43,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -615,6 +618,38 @@ int32_t ports_join(struct ports *ports, int fd, const struct fab_address *self, 
 		return code_of(r);
 	*ret_end = end;
 	return 0;
+}
+
+static bool is_writable(int fd)
+{
+	struct pollfd pollfd = { .fd = fd, .events = POLLOUT };
+
+	return poll(&pollfd, 1, 0) == 1 && pollfd.revents & POLLOUT;
+}
+
+/*
+ * To poll(2) a socket is writable while no more than a quarter of its send buffer is taken (unix(7) does not say so,
+ * tests/vm/guest/stopper.c looks), and what we write counts for more than its bytes. Nothing that others do with the
+ * socket meanwhile harms anybody but them.
+ */
+uint32_t ports_stop(int fd)
+{
+	static const char nothing[65536];
+	int room = option(fd, SO_SNDBUF);
+	uint32_t want = room < 0 ? 0 : (uint32_t)room / 4 + 1, done = 0;
+
+	if (!want || want > LIMIT_PORTS_STOPPER)
+		return 0;
+	while (done < LIMIT_PORTS_STOPPER && is_writable(fd)) {
+		size_t size = want > done ? want - done : want;
+		ssize_t n = send(fd, nothing, size < sizeof(nothing) ? size : sizeof(nothing),
+				 MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n <= 0)
+			break;
+		done += (uint32_t)n;
+	}
+	return done;
 }
 
 int ports_socket(void)

@@ -70,6 +70,13 @@ int32_t ports_connect(struct ports *ports, int fd, const struct fab_address *sel
 int32_t ports_join(struct ports *ports, int fd, const struct fab_address *self, uint32_t cid, uint32_t port,
 		   int *ret_end);
 
+/**
+ * ports_stop() - make the connected socket @fd one that cannot be written to, until its peer has read what we write now
+ *
+ * Return: bytes that the peer has to read and drop; 0: it would take too many, or the socket takes none
+ */
+uint32_t ports_stop(int fd);
+
 /* ports_socket() - a socket of our own, for the end of a guest; the descriptor, or a negative errno */
 int ports_socket(void);
 

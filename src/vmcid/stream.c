@@ -47,15 +47,19 @@ static struct fab_address address_of(const struct peer *peer, struct vmci_handle
 	return self;
 }
 
-/* A guest is asked to accept what is connected to @end, which is closed in any case. As ask_put() */
+/*
+ * A guest is asked to accept what is connected to @end, which is closed in any case. @peer is NULL: the socket says
+ * whether it does; @stopper: bytes of ports_stop(), of a program's. As ask_put()
+ */
 static int32_t ask_stream(struct peer *peer, struct brk_client *device, struct vmci_handle source,
-			  struct vmci_handle to, uint64_t ms, int end)
+			  struct vmci_handle to, uint64_t ms, int end, uint32_t stopper)
 {
 	struct fab_msg msg = { .type = FAB_STREAM_CONNECT, .handle = source, .other = to, .fd = { end }, .n_fds = 1 };
 	struct ask *new;
 	int32_t r;
 
 	msg.size0 = ms;
+	msg.size1 = stopper;
 	if (!peer)
 		msg.flags = FAB_F_PENDING;
 	r = ask_put(peer, device, &msg, ms * 1000, &new);
@@ -112,6 +116,7 @@ int32_t stream_connect(struct call *call)
 	struct brk_client *device;
 	struct fab_address self;
 	int fd = call->thing->fd[0], end;
+	uint32_t stopper = 0;
 	int32_t r;
 
 	if (peer->is_device)
@@ -127,14 +132,16 @@ int32_t stream_connect(struct call *call)
 		r = brk_stream_own(call->client, own, &own);
 	if (!r)
 		r = connect_stream(peer, fd, &self, to, &device, &end);
-	if (r == BRK_ASK)
-		r = ask_stream(peer, device, own, to, patience(call->msg->size0), end);
-	/*
-	 * The guest's device sees the program's end only if there is no copy of it here. Else it can wait: who
-	 * listens is awake by now, and finds the first bytes the sooner, the sooner who connects has his reply.
-	 */
-	if (r == WAITS)
+	if (r == BRK_ASK) {
+		if (call->msg->flags & FAB_F_PENDING)
+			stopper = ports_stop(fd);
+		r = ask_stream(stopper ? NULL : peer, device, own, to, patience(call->msg->size0), end, stopper);
+		if (stopper)
+			call->reply.flags = FAB_F_PENDING;
+		/* The guest's device sees the program's end only if there is no copy of it here. */
 		call->thing = thing_free(call->thing);
+	}
+	/* Else it can wait: who listens is awake by now, and finds the first bytes the sooner we have replied. */
 	call->reply.handle = own;
 	return r;
 }
@@ -160,7 +167,7 @@ int32_t stream_open(struct call *call)
 	r = connect_stream(peer, fd, &self, to, &device, &end);
 	if (r == BRK_ASK) {
 		call->reply.flags = FAB_F_PENDING;
-		r = ask_stream(NULL, device, own, to, FAB_CONNECT_DEFAULT_MS, end);
+		r = ask_stream(NULL, device, own, to, FAB_CONNECT_DEFAULT_MS, end, 0);
 	}
 	if (r >= 0) {
 		call->reply.fd[0] = fd;

@@ -35,6 +35,8 @@ def test_socat(run):
     run.wait_port(5000)
     for cid in 2, 1:
         echo_through(run, server, ["socat", "-", f"VSOCK-CONNECT:{cid}:5000"])
+    # What ssh makes of 2
+    echo_through(run, server, ["socat", "-", "VSOCK-CONNECT:0.0.0.2:5000"])
     big = bytes(range(256)) * 1000
     echo_through(run, server, ["socat", "-", "VSOCK-CONNECT:2:5000"], big)
     text = run.run("socat", "-", "VSOCK-CONNECT:2:4999", status=1)
@@ -127,6 +129,15 @@ def test_the_command_line(run, needs_root):
     other = said("setpriv", "--reuid", "65534", "--clear-groups", vmci_run, "--cid", "42", "true")
     assert "does not let us join context 42" in other
     server.kill()
+
+
+def test_arguments(run):
+    """Only one of socat's addresses with an IPv4 address in it is changed, and the rest of it is not."""
+    given = ["VSOCK-CONNECT:0.0.1.44:22,x=0.0.0.42:1", "-", "", "0.0.0.42", "TCP:0.0.0.42:22", "VSOCK-CONNECT:42:22",
+             "a VSOCK-CONNECT:0.0.0.42:22", "vsock-connect:1.0.0.0:5"]
+    got = run.run("printf", "<%s>\\n", *given).splitlines()
+    assert got == [f"<{text}>" for text in ("VSOCK-CONNECT:300:22,x=0.0.0.42:1", *given[1:-1],
+                                            "vsock-connect:16777216:5")]
 
 
 def test_a_vmcid_is_started_and_leaves(directory):

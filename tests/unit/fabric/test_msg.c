@@ -93,9 +93,10 @@ static const struct row rows[] = {
 	{ FAB_LIST, FAB_REPLY, "0", NONE, "0", 0, 69632, 0 },
 	{ FAB_STREAM_BIND, FAB_REQUEST, "cr", NONE, "0", 0, 0, 1 },
 	{ FAB_STREAM_BIND, FAB_REPLY, "cr", NONE, "0", 0, 0, 0 },
-	{ FAB_STREAM_CONNECT, FAB_REQUEST, "crCR0", NONE, "0", 0, 0, 1 },
-	{ FAB_STREAM_CONNECT, FAB_REPLY, "cr", NONE, "0", 0, 0, 0 },
-	{ FAB_STREAM_CONNECT, FAB_ASK, "crCR0", { 0, 0x800, END }, "0", 0, 0, 1 },
+	{ FAB_STREAM_CONNECT, FAB_REQUEST, "crCR0", { 0, 0x800, END }, "0", 0, 0, 1 },
+	{ FAB_STREAM_CONNECT, FAB_REPLY, "cr", { 0, 0x800, END }, "0", 0, 0, 0 },
+	{ FAB_STREAM_CONNECT, FAB_ASK, "crCR0", { 0, END }, "0", 0, 0, 1 },
+	{ FAB_STREAM_CONNECT, FAB_ASK, "crCR01", { 0x800, END }, "0", 0, 0, 1 },
 	{ FAB_STREAM_CONNECT, FAB_ANSWER, "", NONE, "0", 0, 0, 0 },
 	{ FAB_STREAM_OPEN, FAB_REQUEST, "crCR", NONE, "0", 0, 0, 0 },
 	{ FAB_STREAM_OPEN, FAB_REPLY, "", { 0, 0x800, END }, "0", 0, 0, 1 },
@@ -105,6 +106,8 @@ static const struct row rows[] = {
 	{ FAB_WINDOW, FAB_REPLY, "t", NONE, "0", 0, 0, 0 },
 	{ FAB_DG_BIND, FAB_REQUEST, "cr", NONE, "0", 0, 0, 1 },
 	{ FAB_DG_BIND, FAB_REPLY, "cr", NONE, "0", 0, 0, 0 },
+	{ FAB_VM_FIND, FAB_REQUEST, "", NONE, "0", 16, 16, 0 },
+	{ FAB_VM_FIND, FAB_REPLY, "c", NONE, "0", 0, 0, 0 },
 };
 #define N_ROWS (sizeof(rows) / sizeof(rows[0]))
 

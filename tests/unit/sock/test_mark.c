@@ -136,7 +136,7 @@ static void test_rates(void **state)
 	for (unsigned i = 0; i < 2; i++) {
 		struct sock_filter code = BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
 		struct sock_fprog program = { .len = 1, .filter = &code };
-		const uint64_t word = UINT64_C(0x564d01) << 40 | UINT64_C(1) << 37 | UINT64_C(1) << 32 | 2;
+		const uint64_t word = UINT64_C(0x564d01) << 40 | UINT64_C(1) << 39 | UINT64_C(1) << 32 | 2;
 		int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
 		if (i)
@@ -222,12 +222,33 @@ static void test_defaults(void **state)
 	assert_false(mark_has_defaults(&mark));
 }
 
+/* Each flag, of a socket with options as they are from the start, too */
+static void test_flags(void **state)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	struct mark mark, back;
+
+	(void)state;
+	for (uint32_t flags = 0; flags <= (MARK_WILD | MARK_CONNECTING | MARK_FAILED); flags++) {
+		if (flags & MARK_DST)
+			continue;
+		mark_init(&mark, MARK_STREAM, 0xfffffffeu);
+		mark.flags = flags;
+		assert_int_equal(mark_write(fd, &mark), 0);
+		memset(&back, 0xee, sizeof(back));
+		assert_int_equal(mark_read(fd, &back), 0);
+		assert_same(&mark, &back);
+	}
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_it_comes_back),
 		cmocka_unit_test(test_most_have_no_filter),
 		cmocka_unit_test(test_rates),
+		cmocka_unit_test(test_flags),
 		cmocka_unit_test(test_datagrams_pass),
 		cmocka_unit_test(test_what_is_not_ours),
 		cmocka_unit_test(test_defaults),
