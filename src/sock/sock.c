@@ -452,14 +452,14 @@ static int errno_of_connect(int32_t status)
 	}
 }
 
-/* Is there the urgent byte, why a guest has not accepted? @flags: MSG_PEEK, or 0. Return: it; 0: no */
-static int read_reason(int fd, int flags)
+/* The urgent byte, why a guest has not accepted. It stays, for whoever else asks at the same time. 0: there is none */
+static int read_reason(int fd)
 {
 	uint8_t code;
 	struct iovec iov = { .iov_base = &code, .iov_len = sizeof(code) };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 
-	return sys_recvmsg(fd, &msg, MSG_OOB | MSG_DONTWAIT | flags) == 1 ? code : 0;
+	return sys_recvmsg(fd, &msg, MSG_OOB | MSG_DONTWAIT | MSG_PEEK) == 1 ? code : 0;
 }
 
 /*
@@ -475,7 +475,7 @@ static int outcome(int fd, bool tell)
 		return -EINPROGRESS;
 	if (!(pollfd.revents & (POLLERR | POLLHUP)))
 		return 0;
-	code = read_reason(fd, tell ? 0 : MSG_PEEK);
+	code = read_reason(fd);
 	if (tell)
 		error = option(fd, SO_ERROR);
 	if (code)
@@ -552,10 +552,9 @@ static uint64_t now_us(void)
 /* The guest has been asked. Return: 0; a negative errno, which ends it */
 static int mark_connecting(struct sock *sock)
 {
-	int r = mark_read(sock->fd, &sock->mark);
-
-	if (r)
-		return r;
+	/* Another thread may have closed it. */
+	if (mark_read(sock->fd, &sock->mark))
+		return -ECONNRESET;
 	sock->mark.flags |= MARK_CONNECTING;
 	return mark_write(sock->fd, &sock->mark);
 }
@@ -577,6 +576,9 @@ static int wait_for_guest(struct sock *sock)
 			return -ETIMEDOUT;
 		if (sys_poll(&pollfd, 1, until - now > INT_MAX ? INT_MAX / 1000 : (int)((until - now) / 1000 + 1)) < 0)
 			return -errno;
+		/* Another thread may have been told, or have closed it. */
+		if (mark_read(sock->fd, &sock->mark) || sock->mark.flags & MARK_FAILED)
+			return -ECONNRESET;
 	}
 	return r;
 }

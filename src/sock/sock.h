@@ -58,6 +58,7 @@ void sock_received(const struct msghdr *msg);
 
 int sock_socket(int type, int protocol);
 int sock_bind(int fd, const struct sockaddr *address, socklen_t len);
+/* -EINPROGRESS, -EALREADY: of a guest. -EINTR: likewise; it goes on */
 int sock_connect(int fd, const struct sockaddr *address, socklen_t len);
 int sock_getsockname(int fd, struct sockaddr *ret_address, socklen_t *len);
 int sock_getpeername(int fd, struct sockaddr *ret_address, socklen_t *len);

@@ -321,6 +321,25 @@ def test_waiting_and_a_signal(run, guest):
     assert program.wait() == 0, program.text()
 
 
+def test_waiting_while_another_thread_asks(run, guest):
+    """Whoever is told first why: it has failed for the one who waits, too."""
+    program = start(run, """
+        for _ in range(20):
+            sock, results = make(), []
+            waiting = threading.Thread(target=lambda: results.append(error_of(sock.connect, (GUEST, PORT))))
+            waiting.start()
+            while waiting.is_alive():
+                error(sock)
+            waiting.join()
+            assert results[0] in ("ETIMEDOUT", "ECONNRESET"), results
+            sock.close()
+    """)
+    for _ in range(20):
+        _, end = guest.asked()
+        guest.refuse(end, TIMEOUT)
+    assert program.wait() == 0, program.text()
+
+
 @pytest.mark.parametrize("is_accepted", [True, False])
 def test_waiting_when_vmcid_dies(vmcid, run, guest, is_accepted):
     """The guest's answer counts, and comes all the same."""
