@@ -38,6 +38,10 @@
 /* One call that receives waits for this long at most (SO_RCVTIMEO). */
 #define RECEIVE_MS 1000
 
+/* Microseconds for which a reply is looked for before it is waited for, and how many are not after a look in vain. */
+#define LOOK_US 60
+#define LOOK_SKIP 32
+
 /* Between two attempts to connect. */
 #define RETRY_MS 20
 
@@ -68,12 +72,17 @@ static struct connection spare;
 
 static atomic_bool was_there;
 
-static uint64_t now_ms(void)
+static uint64_t now_us(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static uint64_t now_ms(void)
+{
+	return now_us() / 1000;
 }
 
 uint32_t ask_cid(void)
@@ -258,6 +267,34 @@ static int tell(int fd, const struct fab_msg *msg, const struct iovec *data, uns
 	return r;
 }
 
+/*
+ * Look for the reply for a moment before it is waited for: vmcid needs less time for it than a CPU needs to fall asleep
+ * and to wake up again. Where it is in vain (vmcid has no other CPU, or much to do, or asks a guest) it is not tried
+ * again for a while.
+ *
+ * Return: bytes received, or -1: it is not there
+ */
+static ssize_t look(int fd, struct msghdr *hdr)
+{
+	static atomic_uint skip;
+	unsigned left = atomic_load_explicit(&skip, memory_order_relaxed);
+	uint64_t end;
+	ssize_t n;
+
+	if (left) {
+		atomic_store_explicit(&skip, left - 1, memory_order_relaxed);
+		return -1;
+	}
+	end = now_us() + LOOK_US;
+	do {
+		n = sys_recvmsg(fd, hdr, MSG_DONTWAIT);
+		if (n >= 0)
+			return n;
+	} while (errno == EAGAIN && now_us() < end);
+	atomic_store_explicit(&skip, LOOK_SKIP, memory_order_relaxed);
+	return -1;
+}
+
 /* Return: 0; -EPIPE: vmcid has gone; -ETIMEDOUT; -EPROTO */
 static int hear(int fd, const struct fab_msg *request, uint64_t until, struct fab_msg *ret_reply)
 {
@@ -266,10 +303,10 @@ static int hear(int fd, const struct fab_msg *request, uint64_t until, struct fa
 	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
 	struct fab_msg reply;
 	bool is_reset = false, may_block = now_ms() + RECEIVE_MS <= until;
-	ssize_t n;
+	ssize_t n = look(fd, &hdr);
 	int r;
 
-	for (;; may_block = false) {
+	for (; n < 0; may_block = false) {
 		/* Nearly always what we wait for comes, and poll(2) is for those cases in which it does not. */
 		r = may_block ? 0 : wait_for(fd, POLLIN, until);
 		if (r)
