@@ -583,20 +583,24 @@ static int wait_for_guest(struct sock *sock)
 	return r;
 }
 
-static int connect_stream(struct sock *sock, struct vmci_handle to)
+static bool may_wait(const struct sock *sock)
+{
+	return !(fcntl(sock->fd, F_GETFL) & O_NONBLOCK);
+}
+
+/* @self: its own address, or NULL: it has none */
+static int connect_stream(struct sock *sock, const struct fab_address *self, struct vmci_handle to)
 {
 	uint64_t timeout_us = sock->mark.timeout_us, until = now_us() + timeout_us;
 	unsigned timeout_ms =
 		timeout_us / 1000 >= FAB_CONNECT_MAX_MS ? FAB_CONNECT_MAX_MS : (unsigned)((timeout_us + 999) / 1000);
-	bool may_wait = !(fcntl(sock->fd, F_GETFL) & O_NONBLOCK);
 	uint32_t source = VMCI_INVALID_ID;
-	struct fab_address self;
 	int32_t status;
 	int error = 0, r;
 
-	if (!self_of(sock->fd, &self) && self.kind == FAB_ADDRESS_PORT) {
+	if (self && self->kind == FAB_ADDRESS_PORT) {
 		r = renew(sock);
-		source = self.port;
+		source = self->port;
 	} else if (sock->mark.flags & MARK_FAILED) {
 		r = renew(sock);
 	} else {
@@ -606,13 +610,13 @@ static int connect_stream(struct sock *sock, struct vmci_handle to)
 		return r;
 	for (;;) {
 		status = ask_to_connect(sock, source, to, timeout_ms, &error);
-		if (status != VMCI_ERROR_WOULD_BLOCK || !may_wait || now_us() >= until)
+		if (status != VMCI_ERROR_WOULD_BLOCK || !may_wait(sock) || now_us() >= until)
 			break;
 		sys_poll(NULL, 0, CROWD_MS);
 	}
 	if (status >= 0 && error == -EINPROGRESS) {
 		error = mark_connecting(sock);
-		if (!error && !may_wait)
+		if (!error && !may_wait(sock))
 			return -EINPROGRESS;
 		if (!error)
 			error = wait_for_guest(sock);
@@ -634,14 +638,16 @@ static int connect_again(struct sock *sock)
 
 	if (r != -EINPROGRESS)
 		return r ? r : -EISCONN;
-	return fcntl(sock->fd, F_GETFL) & O_NONBLOCK ? -EALREADY : wait_for_guest(sock);
+	return may_wait(sock) ? wait_for_guest(sock) : -EALREADY;
 }
 
 int sock_connect(int fd, const struct sockaddr *address, socklen_t len)
 {
+	struct fab_address self;
 	struct vmci_handle to;
 	struct sock sock;
 	int r = sock_look(fd, &sock);
+	bool has_name;
 
 	if (r)
 		return r;
@@ -651,9 +657,11 @@ int sock_connect(int fd, const struct sockaddr *address, socklen_t len)
 		return sock_dgram_connect(&sock, address, len);
 	if (sock.mark.flags & MARK_CONNECTING)
 		return connect_again(&sock);
-	if (!(sock.mark.flags & MARK_FAILED) && is_connected(fd))
+	/* What is connected, or listens, was given a name before. */
+	has_name = !self_of(fd, &self);
+	if (has_name && !(sock.mark.flags & MARK_FAILED) && is_connected(fd))
 		return -EISCONN;
-	if (option(fd, SO_ACCEPTCONN) > 0)
+	if (has_name && option(fd, SO_ACCEPTCONN) > 0)
 		return -EINVAL;
 	r = sock_address(address, len, &to);
 	if (r)
@@ -661,7 +669,7 @@ int sock_connect(int fd, const struct sockaddr *address, socklen_t len)
 	to.context = own_if_local(&sock, to.context);
 	if (to.context == VMCI_INVALID_ID || to.resource == VMCI_INVALID_ID)
 		return -EINVAL;
-	return connect_stream(&sock, to);
+	return connect_stream(&sock, has_name ? &self : NULL, to);
 }
 
 int sock_accept(int fd, struct sockaddr *ret_address, socklen_t *len, int flags,
