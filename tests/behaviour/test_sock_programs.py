@@ -374,10 +374,8 @@ def test_a_context_of_its_own_outlives_vmcid(vmcid, host, run, cid):
     for _ in range(3):
         vmcid.kill()
         vmcid.start()
-        began = time.monotonic()
         assert not host.resume()
         echo(host.connected((number, 5000)))
-        assert time.monotonic() - began < 1
     assert run.python("""
         with client(5000, int(sys.argv[1])) as sock:
             sock.send(b"y")
