@@ -77,12 +77,12 @@ static int get_socket_level(struct sock *sock, int name, void *ret_value, sockle
 		/* Ours is none of the program's. */
 		*len = 0;
 		return 0;
+	case SO_ERROR:
+		return get_error(sock, ret_value, len);
 	case SO_MAX_PACING_RATE:
 		/* Nor is this. */
 		return *len < sizeof(no_rate) ? put_int(-1, ret_value, len) :
 						put(&no_rate, sizeof(no_rate), ret_value, len);
-	case SO_ERROR:
-		return get_error(sock, ret_value, len);
 	default:
 		return -ENOENT;
 	}
@@ -139,8 +139,8 @@ int sock_getsockopt(int fd, int level, int name, void *ret_value, socklen_t *len
 	struct sock sock;
 	int r;
 
-	if (level == SOL_SOCKET && name != SO_DOMAIN && name != SO_GET_FILTER && name != SO_MAX_PACING_RATE &&
-	    name != SO_ERROR)
+	if (level == SOL_SOCKET && name != SO_DOMAIN && name != SO_GET_FILTER && name != SO_ERROR &&
+	    name != SO_MAX_PACING_RATE)
 		return -ENOENT;
 	r = sock_look(fd, &sock);
 	if (r)

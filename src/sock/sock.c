@@ -549,11 +549,6 @@ static uint64_t now_us(void)
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static bool may_wait(const struct sock *sock)
-{
-	return !(fcntl(sock->fd, F_GETFL) & O_NONBLOCK);
-}
-
 /* The guest has been asked. Return: 0; a negative errno, which ends it */
 static int mark_connecting(struct sock *sock)
 {
@@ -586,6 +581,11 @@ static int wait_for_guest(struct sock *sock)
 			return -ECONNRESET;
 	}
 	return r;
+}
+
+static bool may_wait(const struct sock *sock)
+{
+	return !(fcntl(sock->fd, F_GETFL) & O_NONBLOCK);
 }
 
 /* @self: its own address, or NULL: it has none */

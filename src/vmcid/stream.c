@@ -138,10 +138,13 @@ int32_t stream_connect(struct call *call)
 		r = ask_stream(stopper ? NULL : peer, device, own, to, patience(call->msg->size0), end, stopper);
 		if (stopper)
 			call->reply.flags = FAB_F_PENDING;
-		/* The guest's device sees the program's end only if there is no copy of it here. */
-		call->thing = thing_free(call->thing);
 	}
-	/* Else it can wait: who listens is awake by now, and finds the first bytes the sooner we have replied. */
+	/*
+	 * The guest's device sees the program's end only if there is no copy of it here. Else it can wait: who
+	 * listens is awake by now, and finds the first bytes the sooner, the sooner who connects has his reply.
+	 */
+	if (r == WAITS || stopper)
+		call->thing = thing_free(call->thing);
 	call->reply.handle = own;
 	return r;
 }

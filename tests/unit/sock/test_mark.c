@@ -246,9 +246,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_it_comes_back),
+		cmocka_unit_test(test_flags),
 		cmocka_unit_test(test_most_have_no_filter),
 		cmocka_unit_test(test_rates),
-		cmocka_unit_test(test_flags),
 		cmocka_unit_test(test_datagrams_pass),
 		cmocka_unit_test(test_what_is_not_ours),
 		cmocka_unit_test(test_defaults),
