@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
- * /dev/vmci: queue pairs. The program maps the memory and does the rest; here is what it cannot know by that: whether the
- * peer is there. A pair is made under the lock, so that no event about it is missed.
+ * /dev/vmci: queue pairs. The program maps the memory and does the rest; here is what it cannot know by that: whether
+ * the peer is there. A pair is made under the lock, so that no event about it is missed.
  *
  * Memory that is mapped stays when its pair is destroyed, so it stays charged, too, until it is unmapped.
  */

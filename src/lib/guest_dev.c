@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Membership of a guest: /dev/vmci of our vmci.ko. An endpoint is a file of its own, so that it can be polled, and so is
- * an attachment to shared memory, so that it ends by itself; all else belongs to the membership's file.
+ * Membership of a guest: /dev/vmci of our vmci.ko. An endpoint is a file of its own, so that it can be polled, and so
+ * is an attachment to shared memory, so that it ends by itself; all else belongs to the membership's file.
  *
  * The host personality of the in-box driver has a /dev/vmci, too. It does not know the first call, and is left alone.
  */
@@ -374,6 +374,10 @@ int guest_dev_event(int device, struct vmci_event *ret_event)
 
 	if (ioctl(device, VMCI_DEV_EVENT_READ, &event) < 0)
 		return errno == EAGAIN ? VMCI_ERROR_WOULD_BLOCK : fail(errno, "events");
-	*ret_event = (struct vmci_event){ .id = event.event, .context = event.context, .handle = from_dev(event.handle) };
+	*ret_event = (struct vmci_event){
+		.id = event.event,
+		.context = event.context,
+		.handle = from_dev(event.handle),
+	};
 	return VMCI_SUCCESS;
 }
