@@ -149,7 +149,8 @@ struct vmci_dev_receive {
  *	     pages, header page of the ring that we consume, its data. Layout of a header: struct
  *	     vmci_queue_header_wire; pages are of the kernel's page size
  *
- * ENOSPC: quota; EBADF, EINVAL: @wake is none; EACCES: the id; EEXIST: this file has an end of that pair
+ * ENOSPC: quota; EBADF, EINVAL: @wake is none; EACCES: the id; EEXIST: this file has an end of that pair;
+ * EAGAIN: too much happened meanwhile, try again
  */
 struct vmci_dev_qpair {
 	struct vmci_dev_handle handle;

@@ -26,6 +26,7 @@
 #define DEV_REGIONS_MAX 64u	/* each has a port, of which the host keeps 1024 for all */
 #define DEV_REGIONS_ALL_MAX 1024u /* these ports; what killed programs leave for a while counts */
 #define DEV_QUEUED_MAX VMCI_DG_QUEUE_MAX /* as a context has it with the host: two of the largest */
+#define DEV_KEPT_MAX 64u	/* while pairs are made, some milliseconds; each is somebody's hypercall */
 #define DEV_EVENTS_MAX 64u	/* an attach and a detach for half of the pairs; more are counted as lost */
 
 /*
@@ -52,9 +53,11 @@
  * @subs:      to every event
  * @queue_lock: guards what comes from the device: @datagrams, of @queued bytes, @events from @event_head on,
  *	     @events_lost,
- *             @wanted
+ *             @wanted, @kept; and, with @lock, @pairs
  * @receive_lock: one receiver at a time; user memory is touched under it
  * @wanted:    mask of events that the program reads
+ * @kept:      events about pairs that are not known, while @n_making are being made (dev_qpair.c); @is_kept_short:
+ *             there was no room for some
  */
 struct dev_client {
 	struct list_head link;
@@ -86,6 +89,10 @@ struct dev_client {
 	unsigned int event_head;
 	unsigned int n_events;
 	u32 events_lost;
+	unsigned int n_making;
+	unsigned int n_kept;
+	bool is_kept_short;
+	struct ovmci_event kept[DEV_KEPT_MAX];
 };
 
 /* dev_init(), dev_exit() - register /dev/vmci, and take it away. Return: 0; -EEXIST: somebody else has it; -ENOMEM */
@@ -137,6 +144,9 @@ void dev_shm_release(struct dev_client *client);
 
 /* dev_listen() - have dev_qpair_event() and the queue of events hear what happens. May sleep; the lock is not held */
 int dev_listen(struct dev_client *client);
+
+/* dev_event_push() - for the program, if it wants it; queue_lock is held */
+void dev_event_push(struct dev_client *client, const struct ovmci_event *event);
 
 /* dev_qpair_event() - something has become of a queue pair. Return: is it one of @client's? */
 bool dev_qpair_event(struct dev_client *client, const struct ovmci_event *event);
