@@ -53,7 +53,7 @@ struct rule {
 
 static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 	[FAB_HELLO] = {
-		/* A device also has descriptors: fab_check(). */
+		/* A device also has descriptors, and who holds may: fab_check(). */
 		[FAB_REQUEST] = RULE(.fields = HANDLE_CONTEXT | SIZE0 | TOKEN,
 				     .flags = FAB_F_RESUME | FAB_F_DEVICE | FAB_F_RESTRICTED | FAB_F_HOLD,
 				     .data_max = FAB_LABEL_MAX),
@@ -308,7 +308,7 @@ static const char *odd_status(const struct fab_msg *msg, const struct rule *rule
 const char *fab_check(const struct fab_msg *msg)
 {
 	const struct rule *rule;
-	unsigned fds;
+	unsigned least, most;
 	const char *odd;
 
 	if ((unsigned)msg->type >= FAB_TYPE_NUM || !names[msg->type])
@@ -331,11 +331,15 @@ const char *fab_check(const struct fab_msg *msg)
 		return "too few data";
 	if (msg->len > rule->data_max)
 		return "too many data";
-	/* A device brings its two sinks along. */
-	fds = msg->type == FAB_HELLO && msg->kind == FAB_REQUEST && msg->flags & FAB_F_DEVICE ? 2 : rule->fds;
-	if (msg->n_fds < fds)
+	least = most = rule->fds;
+	/* A device brings its two sinks along; who holds a context may bring the socket that it is held by. */
+	if (msg->type == FAB_HELLO && msg->kind == FAB_REQUEST) {
+		least = most = msg->flags & FAB_F_DEVICE ? 2 : 0;
+		most += !!(msg->flags & FAB_F_HOLD);
+	}
+	if (msg->n_fds < least)
 		return "too few descriptors";
-	if (msg->n_fds > fds)
+	if (msg->n_fds > most)
 		return "too many descriptors";
 	return NULL;
 }

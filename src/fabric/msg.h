@@ -30,7 +30,8 @@
  *	----		--------------------------------------		------------------------------------
  *	HELLO		size0 version, handle.context wish, flags,	size0 version, handle.context granted,
  *			token (with RESUME) [label]			flags granted, token
- *			{DEVICE: datagrams, events; else none}
+ *			{DEVICE: datagrams, events; HOLD: socket, or
+ *			none; else none}
  *	DG_CREATE	handle.resource wish, flags, token {sink}	handle, token
  *	DG_BIND		handle wish {socket}				handle; the socket is bound
  *	DG_DESTROY	handle
@@ -89,7 +90,8 @@
  * accepts, before anything else; end of file without them that it does not.
  *
  * HOLD: the connection keeps its context alive, and is good for nothing else. Whoever has it may have fewer rights than
- * who made it; so whatever is said over it after HELLO ends it.
+ * who made it; so whatever is said over it after HELLO ends it. With a socket (SOCK_SEQPACKET, the program's own), the
+ * context is there as long as anybody has that, too, and after a restart of vmcid; it is good for nothing else either.
  *
  * A *sink* is one end of a SOCK_SEQPACKET socket pair that the client made; vmcid writes datagrams into it, each with
  * its header, and the client reads them from the other end. The client keeps a copy of the sink, so that the pair
@@ -192,7 +194,7 @@ enum fab_kind {
 #define FAB_F_DIRECT 0x400u	/* QP_*: the guest's own pages (fabric/direct.h); reply: they will come over the life */
 #define FAB_F_PENDING 0x800u	/* STREAM_*: the first byte says whether the guest accepts */
 #define FAB_F_WINDOW 0x1000u	/* reply to HELLO: regions of this context lie in a window, see SHM_ALLOC */
-#define FAB_F_HOLD 0x2000u	/* HELLO: nothing will be asked over this connection; not of a device */
+#define FAB_F_HOLD 0x2000u	/* HELLO: nothing will be asked over this connection {or a socket}; not of a device */
 #define FAB_F_ALL 0x3fffu
 
 /**

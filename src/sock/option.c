@@ -50,6 +50,8 @@ static int put_int(int value, void *ret_value, socklen_t *len)
 
 static int get_socket_level(const struct sock *sock, int name, void *ret_value, socklen_t *len)
 {
+	const uint64_t no_rate = UINT64_MAX;
+
 	switch (name) {
 	case SO_DOMAIN:
 		return put_int(SOCK_FAMILY, ret_value, len);
@@ -57,6 +59,10 @@ static int get_socket_level(const struct sock *sock, int name, void *ret_value, 
 		/* Ours is none of the program's. */
 		*len = 0;
 		return 0;
+	case SO_MAX_PACING_RATE:
+		/* Nor is this. */
+		return *len < sizeof(no_rate) ? put_int(-1, ret_value, len) :
+						put(&no_rate, sizeof(no_rate), ret_value, len);
 	default:
 		(void)sock;
 		return -ENOENT;
@@ -114,7 +120,7 @@ int sock_getsockopt(int fd, int level, int name, void *ret_value, socklen_t *len
 	struct sock sock;
 	int r;
 
-	if (level == SOL_SOCKET && name != SO_DOMAIN && name != SO_GET_FILTER)
+	if (level == SOL_SOCKET && name != SO_DOMAIN && name != SO_GET_FILTER && name != SO_MAX_PACING_RATE)
 		return -ENOENT;
 	r = sock_look(fd, &sock);
 	if (r)
@@ -186,7 +192,7 @@ int sock_setsockopt(int fd, int level, int name, const void *value, socklen_t le
 	int r;
 
 	if (level == SOL_SOCKET && name != SO_ATTACH_FILTER && name != SO_DETACH_FILTER && name != SO_ATTACH_BPF &&
-	    name != SO_LOCK_FILTER)
+	    name != SO_LOCK_FILTER && name != SO_MAX_PACING_RATE)
 		return -ENOENT;
 	r = sock_look(fd, &sock);
 	if (r)

@@ -465,20 +465,24 @@ static uint64_t now_us(void)
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static int connect_stream(const struct sock *sock, struct vmci_handle to)
+static bool may_wait(const struct sock *sock)
+{
+	return !(fcntl(sock->fd, F_GETFL) & O_NONBLOCK);
+}
+
+/* @self: its own address, or NULL: it has none */
+static int connect_stream(const struct sock *sock, const struct fab_address *self, struct vmci_handle to)
 {
 	uint64_t timeout_us = sock->mark.timeout_us, until = now_us() + timeout_us;
 	unsigned timeout_ms =
 		timeout_us / 1000 >= FAB_CONNECT_MAX_MS ? FAB_CONNECT_MAX_MS : (unsigned)((timeout_us + 999) / 1000);
-	bool may_wait = !(fcntl(sock->fd, F_GETFL) & O_NONBLOCK);
 	uint32_t source = VMCI_INVALID_ID;
-	struct fab_address self;
 	int32_t status;
 	int error = 0, r;
 
-	if (!self_of(sock->fd, &self) && self.kind == FAB_ADDRESS_PORT) {
+	if (self && self->kind == FAB_ADDRESS_PORT) {
 		r = renew(sock);
-		source = self.port;
+		source = self->port;
 	} else {
 		r = sock_own(sock);
 	}
@@ -486,7 +490,7 @@ static int connect_stream(const struct sock *sock, struct vmci_handle to)
 		return r;
 	for (;;) {
 		status = ask_to_connect(sock, source, to, timeout_ms, &error);
-		if (status != VMCI_ERROR_WOULD_BLOCK || !may_wait || now_us() >= until)
+		if (status != VMCI_ERROR_WOULD_BLOCK || !may_wait(sock) || now_us() >= until)
 			break;
 		sys_poll(NULL, 0, CROWD_MS);
 	}
@@ -500,9 +504,11 @@ static int connect_stream(const struct sock *sock, struct vmci_handle to)
 
 int sock_connect(int fd, const struct sockaddr *address, socklen_t len)
 {
+	struct fab_address self;
 	struct vmci_handle to;
 	struct sock sock;
 	int r = sock_look(fd, &sock);
+	bool has_name;
 
 	if (r)
 		return r;
@@ -510,9 +516,11 @@ int sock_connect(int fd, const struct sockaddr *address, socklen_t len)
 		return -ENOTSOCK;
 	if (sock.mark.kind == MARK_DGRAM)
 		return sock_dgram_connect(&sock, address, len);
-	if (is_connected(fd))
+	/* What is connected, or listens, was given a name before. */
+	has_name = !self_of(fd, &self);
+	if (has_name && is_connected(fd))
 		return -EISCONN;
-	if (option(fd, SO_ACCEPTCONN) > 0)
+	if (has_name && option(fd, SO_ACCEPTCONN) > 0)
 		return -EINVAL;
 	r = sock_address(address, len, &to);
 	if (r)
@@ -520,7 +528,7 @@ int sock_connect(int fd, const struct sockaddr *address, socklen_t len)
 	to.context = own_if_local(&sock, to.context);
 	if (to.context == VMCI_INVALID_ID || to.resource == VMCI_INVALID_ID)
 		return -EINVAL;
-	return connect_stream(&sock, to);
+	return connect_stream(&sock, has_name ? &self : NULL, to);
 }
 
 int sock_accept(int fd, struct sockaddr *ret_address, socklen_t *len, int flags,

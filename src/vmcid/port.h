@@ -36,6 +36,12 @@ int32_t ports_bind(struct ports *ports, int fd, uid_t uid, bool is_trusted, uint
 /* ports_look() - who listens at port @port of context @cid? A path whose socket has gone is nobody. */
 enum brk_listener ports_look(const struct ports *ports, uint32_t cid, uint32_t port);
 
+/*
+ * ports_glance() - the same for less: what the books say. A path whose socket has gone counts: connecting will tell. For
+ * those to whom it makes no difference whether the listener is trusted
+ */
+enum brk_listener ports_glance(const struct ports *ports, uint32_t cid, uint32_t port);
+
 /**
  * ports_source() - from which port does @fd come?
  * @self: who connects; its port is a wish, or VMCI_PORT_ANY, and is set on success

@@ -100,6 +100,8 @@ def wrong_requests(type_):
         yield wrong("ASSIGN without ADD", flags=ASSIGN | REMOVE)
     if HOLD & flags:
         yield wrong("HOLD of a device", 2, flags=HOLD | DEVICE)
+        yield wrong("HOLD of a device with a socket", 3, flags=HOLD | DEVICE)
+        yield wrong("HOLD with two sockets", 2, flags=HOLD)
     for status in 1, -1, -0x80000000, 0x7fffffff:
         yield wrong(f"status {status}", status=status)
     if least:
