@@ -11,6 +11,8 @@
  * Locks, outer first: a listener's, its child's; then those of inboxes, of the table of pairs, and vmci.ko's. Callbacks of
  * vmci.ko take no socket's lock (inbox.c, dgram.c), so that its destroying calls can be made with one held.
  */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <net/af_vsock.h>
@@ -53,10 +55,12 @@ static void destruct(struct vsock_sock *vsk)
 
 static void release(struct vsock_sock *vsk)
 {
-	if (sk_vsock(vsk)->sk_type == SOCK_DGRAM)
+	if (sk_vsock(vsk)->sk_type == SOCK_DGRAM) {
+		vsock_remove_sock(vsk);		/* the core's table of unbound sockets has all */
 		vmsock_dgram_release(vsk);
-	else
+	} else {
 		vmsock_stream_release(vsk);
+	}
 }
 
 /* Older cores do not ask. */
@@ -138,7 +142,7 @@ static void register_streams(struct work_struct *work)
 		return;
 	r = vsock_core_register(&transport, VSOCK_TRANSPORT_F_G2H);
 	if (r)
-		pr_err("%s: no streams: the kernel has a transport to a host already (%d)\n", KBUILD_MODNAME, r);
+		pr_err("no streams: the kernel has a transport to a host already (%d)\n", r);
 	else
 		is_registered = true;
 }
@@ -157,12 +161,15 @@ static int notice(struct notifier_block *nb, unsigned long what, void *data)
 static struct notifier_block notifier = { .notifier_call = notice };
 
 #ifdef OVMCI_DEBUG
-static bool selftest(void)
+static bool __init selftest(void)
 {
-	return vmsock_packet_selftest() & vmsock_negotiate_selftest() & vmsock_notify_selftest();
+	bool ok = vmsock_packet_selftest() & vmsock_negotiate_selftest() & vmsock_notify_selftest();
+
+	pr_info("self-tests: %s\n", ok ? "pass" : "FAIL");
+	return ok;
 }
 #else
-static bool selftest(void)
+static bool __init selftest(void)
 {
 	return true;
 }
@@ -185,8 +192,7 @@ static int __init vmsock_init(void)
 		goto no_control;
 	r = vsock_core_register(&transport, VSOCK_TRANSPORT_F_DGRAM);
 	if (r) {
-		pr_err("%s: the kernel has a datagram transport already; is vmw_vsock_vmci_transport loaded? (%d)\n",
-		       KBUILD_MODNAME, r);
+		pr_err("the kernel has a datagram transport already; is vmw_vsock_vmci_transport loaded? (%d)\n", r);
 		goto no_transport;
 	}
 	r = ovmci_register_notifier(&notifier);

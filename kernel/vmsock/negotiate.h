@@ -3,6 +3,7 @@
 #ifndef VMSOCK_NEGOTIATE_H
 #define VMSOCK_NEGOTIATE_H
 
+#include <linux/init.h>
 #include <linux/limits.h>
 #include <linux/types.h>
 
@@ -41,7 +42,7 @@ static inline u16 negotiate_proto(u16 offered)
 }
 
 #ifdef OVMCI_DEBUG
-bool vmsock_negotiate_selftest(void);
+bool __init vmsock_negotiate_selftest(void);
 #endif
 
 #endif /* VMSOCK_NEGOTIATE_H */

@@ -3,6 +3,7 @@
 #ifndef VMSOCK_NOTIFY_H
 #define VMSOCK_NOTIFY_H
 
+#include <linux/init.h>
 #include <linux/types.h>
 
 /**
@@ -73,7 +74,7 @@ struct notify_wait vmsock_notify_wait_read(const struct notify *n, u64 size, u64
 struct notify_wait vmsock_notify_wait_write(const struct notify *n, u64 size, u64 tail, u64 bytes);
 
 #ifdef OVMCI_DEBUG
-bool vmsock_notify_selftest(void);
+bool __init vmsock_notify_selftest(void);
 #endif
 
 #endif /* VMSOCK_NOTIFY_H */

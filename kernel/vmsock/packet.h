@@ -3,6 +3,8 @@
 #ifndef VMSOCK_PACKET_H
 #define VMSOCK_PACKET_H
 
+#include <linux/init.h>
+
 #include <ovmci.h>
 
 /* The payload of a control datagram. */
@@ -78,7 +80,7 @@ static inline u64 packet_arg(struct ovmci_handle handle)
 }
 
 #ifdef OVMCI_DEBUG
-bool vmsock_packet_selftest(void);
+bool __init vmsock_packet_selftest(void);
 #endif
 
 #endif /* VMSOCK_PACKET_H */

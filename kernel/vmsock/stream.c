@@ -14,6 +14,8 @@
  *
  * Positions in the ring come from the peer. When one is out of range, then the stream ends with an error at once.
  */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include "stream.h"
 
 #include <linux/module.h>
@@ -62,7 +64,7 @@ void vmsock_stream_fail(struct sock *sk, int error)
 static int broken(struct vsock_sock *vsk, int error)
 {
 	if (error == -EBADMSG)
-		pr_info_ratelimited("%s: stream %u with %u:%u is reset: its ring is corrupt\n", KBUILD_MODNAME,
+		pr_info_ratelimited("stream %u with %u:%u is reset: its ring is corrupt\n",
 				    vsk->local_addr.svm_port, vsk->remote_addr.svm_cid, vsk->remote_addr.svm_port);
 	vmsock_control_send(vsk, PACKET_RST, 0);
 	vmsock_stream_fail(sk_vsock(vsk), ECONNRESET);
@@ -168,7 +170,7 @@ ssize_t vmsock_stream_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t
 		if (r <= 0)
 			break;
 		done += r;
-		smp_mb();	/* our tail before the peer's head: see notify.c */
+		virt_mb();	/* our tail before the peer's head: see notify.c */
 		if (vmsock_notify_wrote(&t->notify, t->size, tail, r, count(vsk, ovmci_qpair_unread)))
 			send_wrote(vsk);
 		if (r < piece)
@@ -196,7 +198,7 @@ ssize_t vmsock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *msg, size_t
 		done += r;
 		if (peek)
 			break;
-		smp_mb();	/* our head before the peer's tail: see notify.c */
+		virt_mb();	/* our head before the peer's tail: see notify.c */
 		if (vmsock_notify_took(&t->notify, t->size, head, r, count(vsk, ovmci_qpair_peer_free)))
 			send_read(vsk);
 		if (r < piece)
@@ -311,7 +313,7 @@ static void receive_packet(struct sock *sk, const struct packet *p)
 
 	if (sk->sk_type == SOCK_STREAM && sk->sk_state == TCP_LISTEN) {
 		vmsock_handshake_server(sk, p);
-	} else if (sk->sk_type == SOCK_STREAM && sk->sk_state == TCP_SYN_SENT && is_from_peer(vsk, p)) {
+	} else if (sk->sk_type == SOCK_STREAM && sk->sk_state == TCP_SYN_SENT && sk->sk_socket && is_from_peer(vsk, p)) {
 		vmsock_handshake_client(sk, p);
 	} else if (sk->sk_type == SOCK_STREAM && sk->sk_state == TCP_ESTABLISHED && is_from_peer(vsk, p)) {
 		vsk->local_addr.svm_cid = p->dst.context;
