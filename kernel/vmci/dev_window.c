@@ -491,9 +491,13 @@ void dev_shm_reset(struct dev_client *client)
 	LIST_HEAD(lost);
 
 	mutex_lock(&client->lock);
-	list_splice_init(&client->regions, &lost);
-	list_for_each_entry(region, &lost, link)
+	list_for_each_entry_safe(region, next, &client->regions, link) {
+		/* What was granted since is good. */
+		if (region->session == vmci_session())
+			continue;
+		list_move_tail(&region->link, &lost);
 		client->n_regions--;
+	}
 	mutex_unlock(&client->lock);
 	list_for_each_entry_safe(region, next, &lost, link) {
 		unmap(client, region);
