@@ -23,6 +23,8 @@
 /* The layout of rings that the library knows; the kernel's pages are as large on all machines that it runs on today. */
 #define DEV_PAGE 4096
 
+#define CREATE_TRIES 10
+
 #define EVENTS (1u << VMCI_EVENT_CTX_REMOVED | 1u << VMCI_EVENT_QP_PEER_ATTACH | 1u << VMCI_EVENT_QP_PEER_DETACH)
 
 static struct vmci_dev_handle to_dev(struct vmci_handle handle)
@@ -290,8 +292,10 @@ int guest_dev_qpair_create(int device, struct vmci_handle *handle, uint64_t prod
 
 	if (sysconf(_SC_PAGESIZE) != DEV_PAGE)
 		return lib_fail(VMCI_ERROR_UNAVAILABLE, "queue pairs of guests have pages of %d bytes", DEV_PAGE);
-	if (ioctl(device, VMCI_DEV_QPAIR_CREATE, &qpair) < 0)
-		return fail(errno, "queue pair");
+	/* Too many pairs came and went while this one was made. */
+	for (int tries = 0; ioctl(device, VMCI_DEV_QPAIR_CREATE, &qpair) < 0; tries++)
+		if (errno != EAGAIN || tries == CREATE_TRIES)
+			return fail(errno, "queue pair");
 	if (qpair.result < 0)
 		return refused(qpair.result, "queue pair");
 	*handle = from_dev(qpair.handle);
