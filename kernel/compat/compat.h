@@ -14,7 +14,7 @@
 #error "the modules need Linux 6.1 or newer"
 #endif
 
-/* --- vmci -------------------------------------------------------------------------------------------------------- */
+/* --- vmci --------------------------------------------------------------------------------------------------------- */
 
 /* The name since 6.8. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
@@ -33,11 +33,11 @@
 #define vm_flags_set(vma, flags) ((vma)->vm_flags |= (flags))
 #endif
 
-/* --- vsock ------------------------------------------------------------------------------------------------------- */
+/* --- vsock -------------------------------------------------------------------------------------------------------- */
 
 /*
- * 7.0: the core knows of network namespaces, and its questions have the socket as their first argument. 7.3: it asks whether
- * a transport to the host reaches other contexts; older ones suppose so where there is no other way to them.
+ * 7.0: the core knows of network namespaces, and its questions have the socket as their first argument. 7.3: it asks
+ * whether a transport to the host reaches other contexts; older ones suppose so where there is no other way to them.
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0)
 #define COMPAT_HAS_REMOTE_CID(fn) .has_remote_cid = (fn),

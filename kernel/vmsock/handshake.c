@@ -10,9 +10,9 @@
  *	OFFER handle		  ->
  *			  <- ATTACH handle
  *
- * A client is in the table of bound sockets, state TCP_SYN_SENT, with or without a queue pair. It starts with REQUEST2; a
- * peer that answers INVALID knows REQUEST only, and may send one RST along with it that means nothing. The core ends the
- * attempt after a time.
+ * A client is in the table of bound sockets, state TCP_SYN_SENT, with or without a queue pair. It starts with
+ * REQUEST2; a peer that answers INVALID knows REQUEST only, and may send one RST along with it that means nothing. The
+ * core ends the attempt after a time.
  *
  * A server's child is on its listener's list of pending children, state TCP_SYN_SENT, and its packets come to the
  * listener. The child has a reference of its own (that of a socket that nobody has accepted), one of the list, and one
@@ -28,7 +28,7 @@
 /* How long a child may be pending (6.4). */
 #define PENDING_TIMEOUT HZ
 
-/* --- Client --------------------------------------------------------------------------------------------------------- */
+/* --- Client ------------------------------------------------------------------------------------------------------- */
 
 static int request(struct vsock_sock *vsk, bool legacy)
 {
@@ -155,7 +155,7 @@ void vmsock_handshake_client(struct sock *sk, const struct packet *p)
 	}
 }
 
-/* --- Server --------------------------------------------------------------------------------------------------------- */
+/* --- Server ------------------------------------------------------------------------------------------------------- */
 
 /* The pending child for which a packet is, with a reference. */
 static struct sock *find_pending(struct sock *listener, const struct packet *p)
