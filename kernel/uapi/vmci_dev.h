@@ -7,7 +7,8 @@
  *	closed and the last mapping is gone, also by kill -9. Any number of threads may use one file at once.
  *	A file can be opened while there is a device (else ENODEV). When the device goes, or the driver is unbound, the
  *	file is dead: every call says ENODEV, poll(2) says POLLERR and POLLHUP. It stays so when a device comes again.
- *	Mapped queue pairs remain memory; a mapped part of the window is gone (SIGBUS).
+ *	Mapped queue pairs remain memory; a mapped part of the window is gone (SIGBUS). When the device has only been reset,
+ *	as when the machine was asleep, the file lives on, but its peers have left its queue pairs, and its regions are gone.
  *
  *	poll(2) says POLLIN if a datagram or an event waits, POLLPRI if an event does, and always POLLOUT. No call waits
  *	but those of shared memory, which wait for the host, VMCI_DEV_ANSWER_MS at most, and can be interrupted.
@@ -15,7 +16,7 @@
  * Calls
  *	ioctl(2) with a pointer to the structure that is named. All sizes are fixed, 32-bit programs have the same
  *	structures; numbers are in the machine's byte order, but for what is in queue headers (little-endian, VMCI).
- *	Fields marked "in" are read, "out" written, on success only. @flags without a meaning, and @reserved, are 0.
+ *	Fields marked "in" are read, "out" written, on success only. @flags without a meaning, and @reserved, must be 0.
  *	If the structure cannot be written back (EFAULT), what was made remains, until the file is closed.
  *
  *	Return: 0, or -1 and errno. For all of them: ENODEV: the file is dead; EFAULT; EINVAL: a field has no such

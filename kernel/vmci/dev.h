@@ -24,6 +24,7 @@
 #define DEV_BELLS_MAX 256u	/* of the page of the device, which has 4096 for all */
 #define DEV_PAIRS_MAX 64u	/* at two header pages and a hypercall each */
 #define DEV_REGIONS_MAX 64u	/* each has a port, of which the host keeps 1024 for all */
+#define DEV_REGIONS_ALL_MAX 1024u /* these ports: what a program that is killed again and again has left is bounded, too */
 #define DEV_QUEUED_MAX VMCI_DG_QUEUE_MAX /* as a context has it with the host: two of the largest */
 #define DEV_EVENTS_MAX 64u	/* an attach and a detach for half of the pairs; more are counted as lost */
 
@@ -137,6 +138,9 @@ int dev_listen(struct dev_client *client);
 
 /* dev_qpair_event() - something has become of a queue pair. Return: is it one of @client's? */
 bool dev_qpair_event(struct dev_client *client, const struct ovmci_event *event);
+
+/* dev_shm_reset() - the device has been reset, and the host knows nothing of our regions. May sleep */
+void dev_shm_reset(struct dev_client *client);
 
 /* dev_qpair_gone(), dev_shm_gone() - the device has gone. The lock is held; is not held */
 void dev_qpair_gone(struct dev_client *client);

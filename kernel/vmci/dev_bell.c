@@ -44,7 +44,7 @@ int dev_bell_create(struct dev_client *client, struct vmci_dev_bell *arg)
 	struct bell *bell;
 	int r = dev_check_resource(arg->handle.resource);
 
-	if (arg->flags || arg->reserved || arg->result)
+	if (arg->flags || arg->reserved)
 		return -EINVAL;
 	if (r)
 		return r;
@@ -84,7 +84,7 @@ int dev_bell_destroy(struct dev_client *client, struct vmci_dev_bell *arg)
 {
 	struct bell *bell, *found = NULL;
 
-	if (arg->flags || arg->reserved || arg->result || arg->fd)
+	if (arg->flags || arg->reserved || arg->fd)
 		return -EINVAL;
 	mutex_lock(&client->lock);
 	list_for_each_entry(bell, &client->bells, link)
@@ -103,7 +103,7 @@ int dev_bell_destroy(struct dev_client *client, struct vmci_dev_bell *arg)
 
 int dev_bell_ring(struct dev_client *client, struct vmci_dev_bell *arg)
 {
-	if (arg->flags || arg->reserved || arg->result || arg->fd)
+	if (arg->flags || arg->reserved || arg->fd)
 		return -EINVAL;
 	arg->result = ovmci_bell_ring((struct ovmci_handle){ arg->handle.context, arg->handle.resource });
 	return 0;

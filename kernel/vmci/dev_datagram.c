@@ -182,7 +182,7 @@ int dev_datagram_send(struct dev_client *client, struct vmci_dev_send *arg)
 	void *payload;
 	int r;
 
-	if (arg->flags || arg->reserved || arg->result)
+	if (arg->flags || arg->reserved)
 		return -EINVAL;
 	if (arg->size > VMCI_DG_MAX_PAYLOAD)
 		return -EMSGSIZE;

@@ -29,6 +29,8 @@ static void on_event(void *data, const struct ovmci_event *event)
 	/* Pairs of others are none of this program's business. */
 	if (!is_ours && (event->event == VMCI_EVENT_QP_PEER_ATTACH || event->event == VMCI_EVENT_QP_PEER_DETACH))
 		return;
+	if (event->event == VMCI_EVENT_QP_RESUMED)
+		dev_shm_reset(client);
 	if (event->event < ARRAY_SIZE(client->subs))
 		push(client, event);
 }

@@ -50,6 +50,7 @@ struct pair {
 	struct charge *charge;
 	u32 state;
 	u32 peer;
+	bool is_local;
 	struct eventfd_ctx *wake;
 };
 
@@ -105,7 +106,10 @@ bool dev_qpair_event(struct dev_client *client, const struct ovmci_event *event)
 			set_state(pair, VMCI_DEV_QPAIR_LEFT);
 		break;
 	case VMCI_EVENT_QP_RESUMED:
-		dev_qpair_gone(client);
+		list_for_each_entry(pair, &client->pairs, link)
+			if (!pair->is_local)
+				set_state(pair, VMCI_DEV_QPAIR_LEFT);
+		pair = NULL;
 		break;
 	}
 	mutex_unlock(&client->lock);
@@ -217,6 +221,7 @@ static int make(struct dev_client *client, struct vmci_dev_qpair *arg, struct pa
 
 		pair->state = is_attached ? VMCI_DEV_QPAIR_ATTACHED : VMCI_DEV_QPAIR_WAITING;
 		pair->peer = arg->peer;
+		pair->is_local = arg->flags & VMCI_QP_LOCAL;
 		if (is_attached && pair->peer == VMCI_INVALID_ID)
 			pair->peer = pair->handle.context;
 		list_add_tail(&pair->link, &client->pairs);
@@ -233,8 +238,7 @@ static int check(const struct vmci_dev_qpair *arg)
 {
 	bool is_chosen = arg->handle.resource != VMCI_INVALID_ID;
 
-	if (arg->flags & ~(VMCI_QP_ATTACH_ONLY | VMCI_QP_LOCAL) || arg->result || arg->offset || arg->size ||
-	    arg->wake < -1 || !(arg->produce | arg->consume))
+	if (arg->flags & ~(VMCI_QP_ATTACH_ONLY | VMCI_QP_LOCAL) || arg->wake < -1 || !(arg->produce | arg->consume))
 		return -EINVAL;
 	if (!is_chosen && arg->handle.context != VMCI_INVALID_ID && arg->handle.context != ovmci_context_id())
 		return -EINVAL;
@@ -277,8 +281,6 @@ int dev_qpair_state(struct dev_client *client, struct vmci_dev_qpair_state *arg)
 {
 	struct pair *pair;
 
-	if (arg->state || arg->peer)
-		return -EINVAL;
 	mutex_lock(&client->lock);
 	pair = find(client, arg->handle.context, arg->handle.resource);
 	if (pair) {
@@ -293,8 +295,6 @@ int dev_qpair_destroy(struct dev_client *client, struct vmci_dev_qpair_state *ar
 {
 	struct pair *pair;
 
-	if (arg->state || arg->peer)
-		return -EINVAL;
 	mutex_lock(&client->lock);
 	pair = find(client, arg->handle.context, arg->handle.resource);
 	if (pair) {

@@ -7,7 +7,8 @@
  *
  * A region has a port, an endpoint of datagrams from which it was asked for, and by which the service knows whose it is.
  * When the region is no more, for whatever reason, the service is told from this port; questions are asked again until
- * they are answered, by a worker if the program has gone. When the device is reset it forgets everything by itself.
+ * they are answered, by a worker if the program has gone. When the device is reset it forgets everything by itself, and
+ * so do we.
  *
  *	ASKING ---- granted ----> HELD ---- DETACH, close ----> LEAVING ---- answered, or given up ----> freed
  *	   +------- refused, interrupted, no answer ---------------^
@@ -16,6 +17,7 @@
  * whether the region is held and the device is there.
  */
 #include "dev.h"
+#include "device.h"
 
 #include <linux/completion.h>
 #include <linux/mm.h>
@@ -72,7 +74,9 @@ struct answer {
  * struct region - what a port has
  * @port:   of @port_handle
  * @lock:   guards @id, @action, @answer: what is asked now, if @is_asking
- * @slot:   its place in the file
+ * @slot:   its place in the file; another region has it next
+ * @serial: of this one alone: what is mapped is told apart by it
+ * @session: of the device, in which it was asked for
  * @handle, @bytes, @offset: as granted; @offset in the window
  * @work:   tells the service that it is no more, @tries times at most
  */
@@ -89,6 +93,8 @@ struct region {
 	struct completion answered;
 
 	int slot;
+	unsigned long serial;
+	u32 session;
 	struct ovmci_handle handle;
 	u64 bytes;
 	u64 offset;
@@ -97,10 +103,12 @@ struct region {
 	unsigned int tries;
 };
 
+static atomic_long_t serials = ATOMIC_LONG_INIT(0);
+static atomic_t regions_all = ATOMIC_INIT(0);
 static struct workqueue_struct *leaving;
 static LIST_HEAD(leavers);
 static DEFINE_MUTEX(leavers_lock);
-static bool is_exiting;		/* leavers have no time left */
+static bool is_exiting;		/* leavers_lock: dev_shm_exit() has what was in leavers */
 
 /* --- Asking ------------------------------------------------------------------------------------------------------- */
 
@@ -200,14 +208,14 @@ static void region_free(struct region *region)
 	if (region->slot >= 0)
 		dev_slot_put(region->slot);
 	kfree(region);
+	atomic_dec(&regions_all);
 }
 
 /* The service is asked once in each turn, and has until the next one to answer. */
 static void leave_work(struct work_struct *work)
 {
 	struct region *region = container_of(to_delayed_work(work), struct region, work);
-	bool is_over = READ_ONCE(is_exiting) || try_wait_for_completion(&region->answered) ||
-		       region->tries++ >= LEAVE_TRIES;
+	bool is_over = try_wait_for_completion(&region->answered) || region->tries++ >= LEAVE_TRIES;
 
 	if (!is_over) {
 		struct share_request request = build(region, SHARE_DETACH, OVMCI_INVALID_HANDLE, 0);
@@ -220,9 +228,12 @@ static void leave_work(struct work_struct *work)
 		return;
 	}
 	mutex_lock(&leavers_lock);
-	list_del(&region->link);
+	is_over = !is_exiting;
+	if (is_over)
+		list_del(&region->link);
 	mutex_unlock(&leavers_lock);
-	region_free(region);
+	if (is_over)
+		region_free(region);
 }
 
 /* Nobody has @region any more: tell the service, however long that takes. */
@@ -237,14 +248,23 @@ static void leave(struct region *region)
 
 static struct region *region_new(void)
 {
-	struct region *region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
+	struct region *region;
 	int r;
 
-	if (!region)
+	if (atomic_inc_return(&regions_all) > DEV_REGIONS_ALL_MAX) {
+		atomic_dec(&regions_all);
+		return ERR_PTR(-ENOSPC);
+	}
+	region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
+	if (!region) {
+		atomic_dec(&regions_all);
 		return ERR_PTR(-ENOMEM);
+	}
 	spin_lock_init(&region->lock);
 	init_completion(&region->answered);
 	INIT_DELAYED_WORK(&region->work, leave_work);
+	region->serial = atomic_long_inc_return(&serials);
+	region->session = vmci_session();
 	region->slot = dev_slot_get();
 	r = min(region->slot, 0);
 	if (!r)
@@ -293,6 +313,8 @@ static int hold(struct dev_client *client, struct region *region, struct vmci_de
 	mutex_lock(&client->lock);
 	if (!dev_is_alive(client)) {
 		r = -ENODEV;
+	} else if (region->session != vmci_session()) {
+		r = -ETIMEDOUT;		/* the device was reset: what it granted before is void */
 	} else if (find(client, region->handle)) {
 		r = -EEXIST;
 	} else {
@@ -332,7 +354,9 @@ static int get(struct dev_client *client, u16 action, struct ovmci_handle handle
 
 	if (IS_ERR(region))
 		return PTR_ERR(region);
-	r = ask(region, action, handle, arg->bytes);
+	/* What programs have left is free before more is asked for, as far as the host listens. */
+	flush_workqueue(leaving);
+	r = ask(region, action, handle, action == SHARE_CREATE ? arg->bytes : 0);
 	if (!r && region->answer.result < 0) {
 		arg->result = region->answer.result;
 		region_free(region);
@@ -356,7 +380,9 @@ static int get_within_quota(struct dev_client *client, u16 action, struct ovmci_
 
 	if (ovmci_window(&window))
 		return -EOPNOTSUPP;
-	r = reserve(client);
+	r = dev_listen(client);
+	if (!r)
+		r = reserve(client);
 	if (r)
 		return r;
 	r = get(client, action, handle, arg);
@@ -370,7 +396,7 @@ int dev_shm_create(struct dev_client *client, struct vmci_dev_region *arg)
 	const u32 cid = ovmci_context_id();
 	int r;
 
-	if (arg->flags || arg->offset || arg->result || !arg->bytes || arg->bytes > REGION_MAX ||
+	if (arg->flags || !arg->bytes || arg->bytes > REGION_MAX ||
 	    (arg->handle.context != VMCI_INVALID_ID && arg->handle.context != cid))
 		return -EINVAL;
 	r = dev_check_resource(arg->handle.resource);
@@ -384,7 +410,7 @@ int dev_shm_attach(struct dev_client *client, struct vmci_dev_region *arg)
 	const struct ovmci_handle handle = { arg->handle.context, arg->handle.resource };
 	bool is_ours;
 
-	if (arg->flags || arg->offset || arg->result || arg->bytes || handle.context == VMCI_INVALID_ID ||
+	if (arg->flags || handle.context == VMCI_INVALID_ID ||
 	    handle.resource == VMCI_INVALID_ID)
 		return -EINVAL;
 	mutex_lock(&client->lock);
@@ -401,7 +427,7 @@ int dev_shm_query(struct dev_client *client, struct vmci_dev_region *arg)
 	struct region *region;
 	int r;
 
-	if (arg->flags || arg->offset || arg->result || arg->bytes)
+	if (arg->flags)
 		return -EINVAL;
 	region = region_new();
 	if (IS_ERR(region))
@@ -425,7 +451,7 @@ int dev_shm_detach(struct dev_client *client, struct vmci_dev_region *arg)
 	const struct ovmci_handle handle = { arg->handle.context, arg->handle.resource };
 	struct region *region;
 
-	if (arg->flags || arg->offset || arg->result || arg->bytes)
+	if (arg->flags)
 		return -EINVAL;
 	mutex_lock(&client->lock);
 	region = find(client, handle);
@@ -457,6 +483,22 @@ void dev_shm_gone(struct dev_client *client)
 	list_for_each_entry(region, &client->regions, link)
 		unmap(client, region);
 	mutex_unlock(&client->lock);
+}
+
+void dev_shm_reset(struct dev_client *client)
+{
+	struct region *region, *next;
+	LIST_HEAD(lost);
+
+	mutex_lock(&client->lock);
+	list_splice_init(&client->regions, &lost);
+	list_for_each_entry(region, &lost, link)
+		client->n_regions--;
+	mutex_unlock(&client->lock);
+	list_for_each_entry_safe(region, next, &lost, link) {
+		unmap(client, region);
+		region_free(region);
+	}
 }
 
 void dev_shm_release(struct dev_client *client)
@@ -493,7 +535,7 @@ static vm_fault_t vm_fault(struct vm_fault *vmf)
 
 	mutex_lock(&client->lock);
 	region = dev_is_alive(client) ? find_slot(client, vmf->pgoff / DEV_SLOT_PAGES) : NULL;
-	if (region && at < region->bytes && !ovmci_window(&window) &&
+	if (region && region->serial == (unsigned long)vma->vm_private_data && at < region->bytes && !ovmci_window(&window) &&
 	    region->offset <= window.size && at + PAGE_SIZE <= window.size - region->offset)
 		r = vmf_insert_pfn(vma, vmf->address, PHYS_PFN(window.base + region->offset + at));
 	mutex_unlock(&client->lock);
@@ -516,6 +558,7 @@ int dev_shm_mmap(struct dev_client *client, int slot, struct vm_area_struct *vma
 	/* Not write-combining: two programs rely on the order of their writes. Window protocol, 1 */
 	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
 	vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
+	vma->vm_private_data = (void *)region->serial;
 	vma->vm_ops = &vm_ops;
 	return 0;
 }
@@ -528,13 +571,17 @@ int dev_shm_init(void)
 
 void dev_shm_exit(void)
 {
-	struct region *region;
+	struct region *region, *next;
+	LIST_HEAD(lost);
 
 	/* No file is open, so nobody else comes; the device is reset next, and forgets what these had. */
-	WRITE_ONCE(is_exiting, true);
 	mutex_lock(&leavers_lock);
-	list_for_each_entry(region, &leavers, link)
-		mod_delayed_work(leaving, &region->work, 0);
+	is_exiting = true;
+	list_splice_init(&leavers, &lost);
 	mutex_unlock(&leavers_lock);
+	list_for_each_entry_safe(region, next, &lost, link) {
+		cancel_delayed_work_sync(&region->work);
+		region_free(region);
+	}
 	destroy_workqueue(leaving);
 }

@@ -3,8 +3,8 @@
  * vmci.ko - the guest's half of VMCI: the driver of the PCI device 15ad:0740, and a kernel API on it (ovmci.h)
  *
  * What is where: pci.c binds the device and brings it up and down; device.c knows which one is there; port.c and dma.c
- * are the two ways to it, receive.c and burst.c what comes from it; datagram.c, event.c, bell.c and qpair.c are the API; dev*.c are /dev/vmci,
- * which is made of that.
+ * are the two ways to it, receive.c and burst.c what comes from it; datagram.c, event.c, bell.c and qpair.c are the API;
+ * dev*.c are /dev/vmci, which is made of that.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 

@@ -57,10 +57,12 @@ static void destruct(struct vsock_sock *vsk)
 
 static void release(struct vsock_sock *vsk)
 {
-	if (sk_vsock(vsk)->sk_type == SOCK_DGRAM)
+	if (sk_vsock(vsk)->sk_type == SOCK_DGRAM) {
+		vsock_remove_sock(vsk);		/* the core's table of unbound sockets has all */
 		vmsock_dgram_release(vsk);
-	else
+	} else {
 		vmsock_stream_release(vsk);
+	}
 }
 
 /* Older cores do not ask. */

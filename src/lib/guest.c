@@ -41,7 +41,9 @@
 #define WAIT_FIRST_MS 200
 #define WAIT_MAX_MS 1000
 
+/* The in-box driver, and ours. */
 #define DRIVER "vmw_vmci"
+#define OUR_DRIVER "vmci"
 
 /* The largest answer of a service. */
 #define GUEST_ANSWER_MAX SHARE_REPLY_MAX
@@ -82,7 +84,8 @@ static bool driver_is_bound(int dir)
 		return false;
 	target[n] = '\0';
 	slash = strrchr(target, '/');
-	return !strcmp(slash ? slash + 1 : target, DRIVER);
+	slash = slash ? slash + 1 : target;
+	return !strcmp(slash, DRIVER) || !strcmp(slash, OUR_DRIVER);
 }
 
 /* The folder of the device @name, if it is one of ours; or -1. */
@@ -130,8 +133,8 @@ int guest_open(const struct guest_ports *ports, struct guest **ret_guest)
 	int fd;
 
 	if (ports->pci_devices && !guest_is_here(ports->pci_devices)) {
-		return lib_fail(VMCI_ERROR_DEVICE_NOT_FOUND, "no VMCI device with the driver %s in %s", DRIVER,
-				ports->pci_devices);
+		return lib_fail(VMCI_ERROR_DEVICE_NOT_FOUND, "no VMCI device with the driver %s or %s in %s", DRIVER,
+				OUR_DRIVER, ports->pci_devices);
 	}
 	fd = ports->cid(&cid);
 	if (fd < 0)

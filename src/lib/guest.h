@@ -70,7 +70,7 @@ struct guest_ports {
 extern const struct guest_ports guest_dev;
 extern const struct guest_ports guest_vsock;
 
-/* guest_is_here() - is there a VMCI device among @pci_devices, with the driver vmw_vmci bound to it? */
+/* guest_is_here() - is there a VMCI device among @pci_devices, with the driver vmw_vmci or vmci (ours) bound to it? */
 bool guest_is_here(const char *pci_devices);
 
 /* guest_find() - the folder of that device, or -1 */

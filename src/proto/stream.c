@@ -357,6 +357,16 @@ static bool has_unread(struct stream *s)
 /* Look whether the peer has read everything, and if not, look again later. */
 static void check_closing(struct stream *s)
 {
+	uint64_t now = s->t->ports.now(s->t->ports.ctx);
+
+	if (s->fresh && now < s->fresh_at) {
+		stream_arm(s, s->fresh_at - now);
+		return;
+	}
+	if (s->fresh) {
+		s->fresh = false;
+		pump_flush(s);
+	}
 	s->closing_ns *= 2;
 	if (!has_unread(s) || s->closing_ns > CLOSING_MAX_NS)
 		detach_and_free(s);
@@ -523,7 +533,7 @@ static void close_connected(struct stream *s)
 	struct streams *t = s->t;
 
 	s->end = NULL;
-	if (!has_unread(s)) {
+	if (!has_unread(s) && !s->fresh) {
 		detach_and_free(s);
 		return;
 	}
@@ -540,8 +550,10 @@ static void close_connected(struct stream *s)
 
 void stream_closing_packet(struct stream *s, const struct packet *p)
 {
+	s->fresh = false;
 	if (p->type == PACKET_SHUTDOWN)
 		s->peer_down |= p->arg & VMCI_SHUTDOWN_BOTH;
+	pump_flush(s);
 	if (p->type == PACKET_RST || !has_unread(s))
 		detach_and_free(s);
 }

@@ -52,6 +52,7 @@ static void server_negotiate(struct stream *s)
 	int32_t r;
 
 	s->state = STREAM_PENDING;
+	s->fresh_at = s->t->ports.now(s->t->ports.ctx);
 	if (s->qstate)
 		r = stream_send(s, PACKET_NEGOTIATE2, s->size, 0, VMCI_STREAM_PROTO_QSTATE);
 	else

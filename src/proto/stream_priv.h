@@ -67,7 +67,8 @@ enum stream_state {
  * @wants_room:    the peer may sleep until there is room in the ring we consume from
  * @wants_data:    (packet notification) the peer may sleep until there is data
  * @sent_wr, @sent_ww: (packet notification) WAITING_READ / WAITING_WRITE is out, unanswered
- * @fresh:         (packet notification) the peer may not have seen our ATTACH yet
+ * @fresh:         the peer may not have handled our ATTACH yet: it is sent nothing
+ * @fresh_at:      when NEGOTIATE left; then, of a fresh stream, when it will have handled it
  * @fill:          (polling) fill our ring to its last byte, so that the peer tells us of room
  * @parked:        the ring's memory is not mapped at present
  * @unpublished:   bytes are in our ring that the peer was not shown: the header's page was not mapped
@@ -97,6 +98,7 @@ struct stream {
 	uint64_t spin_ns;
 	uint64_t closing_ns;
 	uint64_t active_at;
+	uint64_t fresh_at;
 	unsigned trickle;
 	uint64_t gen_p;
 	uint64_t gen_c;

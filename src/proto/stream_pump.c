@@ -35,6 +35,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/checked.h"
+
 /* A quiet stream is polled for this part of the full time. */
 #define SPIN_SHRINK_MAX 16
 
@@ -100,6 +102,8 @@ void pump_flush(struct stream *s)
 {
 	struct streams *t = s->t;
 
+	if (s->fresh)
+		return;		/* again when it is not */
 	for (size_t i = 0; i < sizeof(owed_packet) / sizeof(owed_packet[0]); i++) {
 		unsigned type = owed_packet[i].type;
 		uint64_t arg = 0, offset = 0;
@@ -440,6 +444,43 @@ static bool is_wait_over(struct stream *s, uint64_t now)
 	return false;
 }
 
+/*
+ * A Linux client handles ATTACH in a work item, as it does the packets behind it while it is not connected. Where that
+ * item waits for the socket's lock, which the one that sent OFFER still holds, the next one overtakes it, and the client
+ * takes what comes before ATTACH for an error. So whatever we have to say waits a moment: bytes are in the ring meanwhile,
+ * where a program that is not asleep yet finds them.
+ */
+static void start_fresh(struct stream *s)
+{
+	uint64_t now = s->t->ports.now(s->t->ports.ctx), wait;
+
+	if (!mul64(now - s->fresh_at, LIMIT_FRESH_TIMES, &wait) || wait > LIMIT_FRESH_MAX_NS)
+		wait = LIMIT_FRESH_MAX_NS;
+	if (wait < LIMIT_FRESH_MIN_NS)
+		wait = LIMIT_FRESH_MIN_NS;
+	s->fresh = true;
+	s->fresh_at = now + wait;
+	stream_arm(s, wait);
+}
+
+/* Has the peer used its rings? Then it is connected. */
+static bool has_moved(struct stream *s)
+{
+	uint64_t ready, unread;
+
+	return (!qp_ready(&s->qp, &ready) && ready) || (!qp_unread(&s->qp, &unread) && unread != s->qp.tail);
+}
+
+void pump_refresh(struct stream *s)
+{
+	if (!s->fresh)
+		return;
+	s->fresh = false;
+	s->active_at = s->t->ports.now(s->t->ports.ctx);
+	stream_disarm(s);
+	stream_queue(s);
+}
+
 void pump_run(struct stream *s)
 {
 	struct streams *t = s->t;
@@ -450,6 +491,8 @@ void pump_run(struct stream *s)
 
 	if (s->parked)
 		return;
+	if (s->fresh && has_moved(s))
+		pump_refresh(s);
 	out = pump_out(s, &moved_out);
 	if (out < 0) {
 		give_up(s, out);
@@ -539,29 +582,9 @@ bool pump_poll(struct stream *s, uint64_t now)
 	return false;
 }
 
-/*
- * A Linux client handles ATTACH in a work item, as it does the packets behind it while it is not connected; on a busy
- * machine they overtake each other, and it takes what comes before ATTACH for an error. So in packet notification, where
- * we have something to say at once, we give it a moment.
- */
-static void start_fresh(struct stream *s)
-{
-	s->fresh = true;
-	stream_arm(s, LIMIT_FRESH_NS);
-}
-
-void pump_refresh(struct stream *s)
-{
-	if (!s->fresh)
-		return;
-	s->fresh = false;
-	stream_disarm(s);
-	stream_queue(s);
-}
-
 void pump_start(struct stream *s, bool as_server)
 {
-	if (as_server && !s->qstate)
+	if (as_server)
 		start_fresh(s);
 	s->spin_ns = s->t->config.spin_ns;
 	s->active_at = s->t->ports.now(s->t->ports.ctx);

@@ -16,6 +16,13 @@ from testbed.sockets import Runner    # noqa: E402
 pytest_plugins = ["testbed.plugin"]
 
 
+def pytest_collection_modifyitems(config, items):
+    """SHARD=i/n: every n-th test."""
+    index, count = map(int, os.environ.get("SHARD", "0/1").split("/"))
+    config.hook.pytest_deselected(items=[item for i, item in enumerate(items) if i % count != index])
+    items[:] = items[index::count]
+
+
 def check_log(text):
     assert "Sanitizer" not in text, text
     assert "runtime error" not in text, text

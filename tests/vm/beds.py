@@ -16,7 +16,7 @@ CORE_TESTS = ("test_streams",)
 
 # Of the tests with vmcid, those that run with our modules, too.
 FABRIC_TESTS = ("test_fabric", "test_fabric_streams", "test_fabric_samples", "test_fabric_restart",
-                "test_fabric_direct", "test_fabric_window")
+                "test_fabric_window", "test_fabric_ours_dev")
 
 # The newest kernel runs on two CPUs, which only TCG's threads keep in order.
 CPUS = {"newest": 2}
@@ -71,6 +71,11 @@ MACHINES = {
 SAMPLE = BUILD / "samples/datagramApp-static"
 SHARED_MEM = BUILD / "samples/sharedMemApp-static"
 SHMX = BUILD / "tests/vm/shmx-static"
+QPAIR = BUILD / "samples/qpairApp-static"
+DOORBELL = BUILD / "samples/doorbellApp-static"
+HOSTX = BUILD / "tests/vm/hostx-static"
+DEVX = BUILD / "tests/vm/devx-static"
+FILES = SAMPLE, SHARED_MEM, SHMX, QPAIR, DOORBELL, HOSTX, DEVX
 
 
 class FabricHolder:
@@ -83,7 +88,7 @@ class FabricHolder:
         if self.bed and not self.bed.is_alive:
             self.close()
         if not self.bed:
-            self.bed = FabricBed({name: (*rest, {**options, "drivers": self.drivers, "files": (SAMPLE, SHARED_MEM, SHMX)})
+            self.bed = FabricBed({name: (*rest, {**options, "drivers": self.drivers, "files": FILES})
                                   for name, (*rest, options) in MACHINES.items()}, conf=CONF)
         return self.bed
 

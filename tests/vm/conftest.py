@@ -14,14 +14,15 @@ from testbed.plugin import pytest_runtest_makereport, workdir  # noqa: E402,F401
 
 
 def pytest_collection_modifyitems(config, items):
-    """SHARD=i/n: only the tests of every n-th bed; fabric: only those of the machines under vmcid; ours and
+    """SHARD=i/n: only the tests of every n-th bed; fabric: only those of the machines under vmcid; ours-i/n and
     ours-fabric: the same with our modules in the guests."""
     shard = os.environ.get("SHARD")
+    count = int(shard.partition("/")[2] or 1) if shard else 1
 
-    def shard_of(item, params, count):
+    def shard_of(item, params):
         holder, drivers = params.get("holder"), params.get("fabric_holder")
         if item.path.stem.startswith("test_ours") or holder in OURS:
-            return "ours"
+            return f"ours-{OURS.index(holder) % count if holder else count - 1}/{count}"
         if item.path.stem.startswith("test_fabric"):
             return "ours-fabric" if drivers == "ours" else "fabric"
         return f"{BEDS.index(holder) % count if holder else 0}/{count}"
@@ -32,7 +33,7 @@ def pytest_collection_modifyitems(config, items):
             return False
         if params.get("fabric_holder") == "ours" and item.path.stem not in FABRIC_TESTS:
             return False
-        return not shard or shard == shard_of(item, params, int(shard.partition("/")[2] or 1))
+        return not shard or shard == shard_of(item, params)
     config.hook.pytest_deselected(items=[item for item in items if not is_wanted(item)])
     items[:] = [item for item in items if is_wanted(item)]
 

@@ -9,6 +9,9 @@ the guest as well. Every value that it says passes through `Liar.twist(kind, val
 rate of its mood something else. What an honest device never does of itself (packets in the wrong state, storms of
 interrupts, positions of rings that jump) is `mischief()`, which runs between messages.
 
+It does not write where it has no business: pages that the guest has taken back, because it was told of a failure or has
+reset the device, are left alone. Against that no driver could do anything (an IOMMU could).
+
 A mood is chosen by a seed, and so is everything that is done; arm(seed) begins it, between two bindings of the driver.
 The order of events in the guest is not ours, so a seed repeats the kind of lies, not each of them.
 """
@@ -315,11 +318,16 @@ class Device(threading.Thread):
             return None if self.liar.random.random() < 0.5 else b"\xff" * count     # None: all ones, by QEMU
         if offset == DATA_IN:
             return bytes([self._read_byte()])
+        if offset == RESULT and self.ports and self.liar.tells("register"):
+            self.result = self.liar.number(32)
+            self._failed(self.last[1], self.last[0], self.result)
         value = {CAPS: 0x0c if self.ports else 0x2c, ICR: self.causes, RESULT: self.result & ANY,
                  RESULT_HIGH: self.result >> 32 & ANY}.get(offset, 0)
         if offset == ICR:
             self.causes = 0
-        return (self.liar.twist("register", value) & ((1 << 8 * count) - 1)).to_bytes(count, "little")
+        if offset != RESULT or not self.ports:
+            value = self.liar.twist("register", value)
+        return (value & ((1 << 8 * count) - 1)).to_bytes(count, "little")
 
     def _write(self, region, offset, data):
         if region == 7:
@@ -334,7 +342,9 @@ class Device(threading.Thread):
         if offset == DATA_OUT:
             self._write_byte(value & 0xff)
         elif offset == CONTROL and value & 1:
+            vanished = self.vanished
             self.reset()
+            self.vanished = vanished
         elif offset == OUT_HIGH:
             self.out_high = value
         elif offset == IN_HIGH:
@@ -358,7 +368,7 @@ class Device(threading.Thread):
         self.vanished = False
         self.result = self.causes = self.out_high = self.in_high = 0
         self.inbox, self.out, self.drain = collections.deque(), bytearray(), bytearray()
-        self.bitmap, self.bells = None, {}
+        self.bitmap, self.bells, self.last = None, {}, (b"", ANY)
         self.pairs, self.streams = {}, {}
         self.serial, self.next_port = 2000, 3000
 
@@ -367,7 +377,7 @@ class Device(threading.Thread):
         busy, opcode, size = struct.unpack("<III", self.memory.read(address, 12))
         dg = self.memory.read(address + 24, min(size, DG_MAX))
         self.result = self._datagram(dg)
-        self.memory.write(address + 16, struct.pack("<Q", self.liar.twist("result", self.result & (1 << 64) - 1, 64)))
+        self.memory.write(address + 16, struct.pack("<Q", self.result & (1 << 64) - 1))
         if not self.liar.tells("busy"):
             self.memory.write(address, bytes(4))
 
@@ -421,13 +431,23 @@ class Device(threading.Thread):
             return -2
         dst_cid, dst_rid, src_cid, src_rid, _ = struct.unpack_from("<IIIIQ", dg)
         if dst_cid == 0:
-            return self.liar.twist("alloc" if dst_rid == QP_ALLOC and "alloc" in self.liar.rates else "result",
-                                   self._hypercall(dst_rid, dg), 32)
+            result = self.liar.twist("alloc" if dst_rid == QP_ALLOC and "alloc" in self.liar.rates else "result",
+                                     self._hypercall(dst_rid, dg))
+            self._failed(dst_rid, dg, result & ANY)
+            self.last = dg, dst_rid
+            return result
         if dst_cid == HOST and dst_rid == 1 and len(dg) >= 56:
             self._packet(dg)
         else:
             self._queue(struct.pack("<IIIIQ", src_cid, src_rid, dst_cid, dst_rid, len(dg) - 24) + dg[24:])
         return self.liar.twist("result", len(dg))
+
+    def _failed(self, rid, dg, result):
+        """What the guest takes for failed has its pages back."""
+        if rid == QP_ALLOC and result >> 31 and len(dg) >= 32:
+            self.pairs.pop(struct.unpack_from("<Q", dg, 24)[0], None)
+        if rid == SET_BITMAP and result:
+            self.bitmap = None
 
     def _hypercall(self, rid, dg):
         if rid == QUERY:

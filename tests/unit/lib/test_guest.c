@@ -255,6 +255,14 @@ static void test_here(void **state)
 	assert_true(guest_is_here(kernel.dir));
 }
 
+/* The driver may be ours. */
+static void test_our_driver(void **state)
+{
+	(void)state;
+	add_device("0000:00:02.0", "0x15ad\n", "0x0740\n", "vmci");
+	assert_true(guest_is_here(kernel.dir));
+}
+
 static void test_open_fails_closed(void **state)
 {
 	struct guest *guest = NULL;
@@ -699,6 +707,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_here, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_our_driver, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_open_fails_closed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_open_without_sockets, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_open, setup, teardown),

@@ -725,7 +725,7 @@ void rig_run(struct rig *rig)
 	}
 }
 
-static void conn_init(struct rig_conn *c, struct rig *rig, struct rig_pair *pair, struct rig_end *end,
+void rig_conn_init(struct rig_conn *c, struct rig *rig, struct rig_pair *pair, struct rig_end *end,
 		      uint32_t size)
 {
 	struct mem mem = { &guest_mem_ops, NULL };
@@ -752,14 +752,12 @@ void rig_accept(struct rig *rig, struct rig_end *end, bool qstate, uint32_t size
 	rig_packet(rig, PACKET_OFFER, rig->guest_port, rig->host_port, packet_arg(pair->handle), 0);
 	p = rig_expect(rig, PACKET_ATTACH);
 	assert_int_equal(p->arg, packet_arg(pair->handle));
-	conn_init(ret_conn, rig, pair, end, size);
+	rig_conn_init(ret_conn, rig, pair, end, size);
 	rig_run(rig);
-	if (!qstate) {
-		/* the moment that a client has to find itself connected */
-		rig_expect_quiet(rig);
-		rig->now += LIMIT_FRESH_NS;
-		rig_run(rig);
-	}
+	/* the moment that a client has to find itself connected */
+	rig_expect_quiet(rig);
+	rig->now += LIMIT_FRESH_MIN_NS;
+	rig_run(rig);
 	rig_drain(rig);
 }
 
@@ -779,7 +777,7 @@ void rig_connect(struct rig *rig, struct rig_end *end, bool qstate, uint32_t siz
 	pair = rig_guest_attach(rig, packet_handle(p), size);
 	rig_packet(rig, PACKET_ATTACH, rig->guest_port, rig->host_port, p->arg, 0);
 	assert_true(end->connected);
-	conn_init(ret_conn, rig, pair, end, size);
+	rig_conn_init(ret_conn, rig, pair, end, size);
 	rig_run(rig);
 	rig_drain(rig);
 }

@@ -212,6 +212,7 @@ void rig_say(struct rig_conn *c, unsigned type, uint64_t arg);
 void rig_run(struct rig *rig);
 
 /* The whole handshake, by which side ever. The packets are checked and gone afterwards, owed ones too. */
+void rig_conn_init(struct rig_conn *c, struct rig *rig, struct rig_pair *pair, struct rig_end *end, uint32_t size);
 void rig_accept(struct rig *rig, struct rig_end *end, bool qstate, uint32_t size, struct rig_conn *ret_conn);
 void rig_connect(struct rig *rig, struct rig_end *end, bool qstate, uint32_t size, struct rig_conn *ret_conn);
 

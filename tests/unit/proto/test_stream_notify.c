@@ -123,7 +123,7 @@ static void test_s8_2_waiting_read_when_the_ring_is_empty(void **state)
 	rig_run(rig);
 	/* Not in the moment in which the client may not have seen ATTACH yet. */
 	rig_expect_quiet(rig);
-	rig->now += LIMIT_FRESH_NS - 1;
+	rig->now += LIMIT_FRESH_MIN_NS - 1;
 	rig_run(rig);
 	rig_expect_quiet(rig);
 	rig->now++;

@@ -221,10 +221,11 @@ static void test_s6_4_offer_attaches_and_connects(void **state)
 	assert_true(pair->host);
 	assert_ptr_equal(pair->owner, rig->opened);
 	assert_int_equal(end->sends + end->recvs, 0);
-	/* The pending timer has nothing to say any more. */
-	assert_int_equal(streams_deadline(rig->t), UINT64_MAX);
+	/* The pending timer has nothing to say any more, only that of a client that may not know that it is connected. */
+	assert_int_equal(streams_deadline(rig->t), rig->now + LIMIT_FRESH_MIN_NS);
 	rig->now += 2 * LIMIT_PENDING_NS;
 	rig_run(rig);
+	assert_int_equal(streams_deadline(rig->t), UINT64_MAX);
 	assert_false(rig_end_is_over(end));
 	assert_true(end->recvs > 0);
 }
@@ -241,6 +242,154 @@ static void test_s6_1_wrote_right_behind_the_offer(void **state)
 	rig_run(rig);
 	rig_expect_quiet(rig);
 	assert_false(rig_end_is_over(end));
+}
+
+/*
+ * What Linux handles before ATTACH it takes for an error, and it may handle it first: nothing follows ATTACH until the
+ * client shows that it is connected, or had the time to find out.
+ */
+struct fresh {
+	struct rig_end *end;
+	struct rig_conn c;
+};
+
+/* Connected just now, @took after NEGOTIATE; the program has said 10 bytes, which are in the ring. */
+static void fresh_start(struct rig *rig, bool qstate, uint64_t took, struct fresh *f)
+{
+	struct rig_pair *pair;
+
+	f->end = rig_end_new(rig, RIG_FOREVER);
+	request(rig, f->end, qstate);
+	rig_expect_only(rig, qstate ? PACKET_NEGOTIATE2 : PACKET_NEGOTIATE);
+	rig->now += took;
+	pair = rig_guest_create(rig, RIG_SIZE);
+	rig_packet(rig, PACKET_OFFER, RIG_PEER, RIG_PORT, packet_arg(pair->handle), 0);
+	rig_expect_only(rig, PACKET_ATTACH);
+	rig_conn_init(&f->c, rig, pair, f->end, RIG_SIZE);
+	f->end->avail = 10;
+	stream_readable(rig->opened);
+	rig_run(rig);
+	rig_expect_quiet(rig);
+	assert_int_equal(rig_peek_tail(&f->c), 10);
+}
+
+static void test_fresh_client_is_left_alone(void **state)
+{
+	for (int qstate = 0; qstate < 2; qstate++) {
+		struct rig_options options = { 0 };
+		struct rig *rig = rig_new(&options);
+		struct fresh f;
+
+		(void)state;
+		fresh_start(rig, qstate, 0, &f);
+		rig->now += LIMIT_FRESH_MIN_NS - 1;
+		rig_run(rig);
+		rig_expect_quiet(rig);
+		rig->now++;
+		rig_run(rig);
+		rig_expect(rig, PACKET_WROTE);
+		rig_free(rig);
+	}
+}
+
+static void test_fresh_slow_client_gets_more_time(void **state)
+{
+	static const struct {
+		uint64_t took, wait;
+	} cases[] = {
+		{ LIMIT_FRESH_MIN_NS / 4 + 1, LIMIT_FRESH_MIN_NS + 4 },
+		{ 100000000, 400000000 },
+		{ LIMIT_PENDING_NS - 1, LIMIT_FRESH_MAX_NS },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct rig_options options = { 0 };
+		struct rig *rig = rig_new(&options);
+		struct fresh f;
+
+		fresh_start(rig, true, cases[i].took, &f);
+		assert_int_equal(streams_deadline(rig->t), rig->now + cases[i].wait);
+		rig->now += cases[i].wait - 1;
+		rig_run(rig);
+		rig_expect_quiet(rig);
+		rig->now++;
+		rig_run(rig);
+		rig_expect_only(rig, PACKET_WROTE);
+		rig_free(rig);
+	}
+}
+
+/* Whatever a connected client does ends it: it says something, reads, or writes. */
+static void test_fresh_is_over_when_the_client_moves(void **state)
+{
+	for (int how = 0; how < 3; how++) {
+		struct rig_options options = { 0 };
+		struct rig *rig = rig_new(&options);
+		struct fresh f;
+
+		(void)state;
+		fresh_start(rig, true, 0, &f);
+		if (how == 0)
+			rig_say(&f.c, PACKET_READ, 0);
+		else if (how == 1)
+			assert_int_equal(rig_read(&f.c, 3), 3);
+		else
+			assert_int_equal(rig_write(&f.c, 3), 3);
+		f.end->avail = 1;
+		stream_readable(rig->opened);
+		rig_run(rig);
+		rig_expect_only(rig, PACKET_WROTE);
+		assert_int_equal(streams_deadline(rig->t), UINT64_MAX);
+		rig_free(rig);
+	}
+}
+
+/* A program that says its word and leaves at once: the client is told when it can hear it, and loses nothing. */
+static void test_fresh_client_of_a_program_that_leaves(void **state)
+{
+	struct rig *rig = *state;
+	struct fresh f;
+
+	fresh_start(rig, true, 0, &f);
+	f.end->recv_end = -ESHUTDOWN;
+	stream_readable(rig->opened);
+	rig_run(rig);
+	assert_true(rig_end_is_over(f.end));
+	rig_expect_quiet(rig);
+	assert_true(f.c.pair->host);
+	rig->now += LIMIT_FRESH_MIN_NS;
+	rig_run(rig);
+	rig_expect(rig, PACKET_WROTE);
+	rig_expect_only(rig, PACKET_SHUTDOWN);
+	assert_true(f.c.pair->host);
+	assert_int_equal(rig_read(&f.c, 100), 10);
+	rig->now += LIMIT_FRESH_MAX_NS;
+	rig_run(rig);
+	assert_int_equal(streams_count(rig->t), 0);
+}
+
+/* The same without a word: a detach would fail the client's connect(). */
+static void test_fresh_client_of_a_program_that_leaves_silently(void **state)
+{
+	struct rig *rig = *state;
+	struct rig_end *end = rig_end_new(rig, RIG_FOREVER);
+	struct rig_pair *pair;
+
+	pending(rig, end);
+	pair = rig_guest_create(rig, RIG_SIZE);
+	rig_packet(rig, PACKET_OFFER, RIG_PEER, RIG_PORT, packet_arg(pair->handle), 0);
+	rig_expect_only(rig, PACKET_ATTACH);
+	end->recv_end = -ESHUTDOWN;
+	stream_readable(rig->opened);
+	rig_run(rig);
+	assert_true(rig_end_is_over(end));
+	assert_true(pair->host);
+	rig->now += LIMIT_FRESH_MIN_NS;
+	rig_run(rig);
+	rig->now += LIMIT_FRESH_MAX_NS;
+	rig_run(rig);
+	assert_int_equal(streams_count(rig->t), 0);
 }
 
 static void test_s6_4_offer_of_an_invalid_handle_is_rst(void **state)
@@ -618,6 +767,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_s6_1_wrote_right_behind_the_offer),
+		TEST(test_fresh_client_is_left_alone),
+		TEST(test_fresh_slow_client_gets_more_time),
+		TEST(test_fresh_is_over_when_the_client_moves),
+		TEST(test_fresh_client_of_a_program_that_leaves),
+		TEST(test_fresh_client_of_a_program_that_leaves_silently),
 		TEST(test_s6_2_request_gets_negotiate),
 		TEST(test_s6_4_request2_gets_negotiate2),
 		TEST(test_s6_4_zero_size_is_rst),
