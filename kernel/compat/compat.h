@@ -50,13 +50,4 @@
 #define vsock_net_mode_global(vsk) true
 #endif
 
-/* 7.3: one call. The caller has references to both. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0)
-#define vsock_pending_to_accept(listener, child)		\
-	do {							\
-		vsock_remove_pending(listener, child);		\
-		vsock_enqueue_accept(listener, child);		\
-	} while (0)
-#endif
-
 #endif /* OVMCI_COMPAT_H */

@@ -301,6 +301,8 @@ int dev_init(void)
 	r = misc_register(&dev_misc);
 	if (r) {
 		pr_err("/dev/vmci cannot be made (error %d)%s\n", r, r == -EEXIST ? ": is vmw_vmci loaded?" : "");
+		if (r == -EEXIST)
+			r = -EBUSY;		/* modprobe takes the other for a module that is loaded already */
 		goto no_device;
 	}
 	r = ovmci_register_notifier(&dev_notifier);

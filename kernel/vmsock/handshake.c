@@ -18,10 +18,13 @@
  * listener. The child has a reference of its own (that of a socket that nobody has accepted), one of the list, and one
  * of the core's work that ends it after a second if it is still pending. With ATTACH it moves to the accept queue.
  *
+ * The core counts pending children, and those not accepted yet, in sk_ack_backlog.
+ *
  * Locks: the listener's, then the child's.
  */
 #include "handshake.h"
 
+#include "compat/vsock.h"
 #include "control.h"
 #include "pairs.h"
 
@@ -221,7 +224,6 @@ static void server_request(struct sock *listener, const struct packet *p)
 	}
 	child->sk_state = TCP_SYN_SENT;
 	vsock_add_pending(listener, child);
-	sk_acceptq_added(listener);
 
 	vchild->listener = listener;
 	sock_hold(listener);
@@ -271,7 +273,6 @@ static void child_packet(struct sock *listener, struct sock *child, const struct
 	if (r) {
 		vmsock_control_answer(p, PACKET_RST);
 		vsock_remove_pending(listener, child);
-		sk_acceptq_removed(listener);
 		drop_child(child);
 	}
 	release_sock(child);

@@ -17,7 +17,7 @@ CORE_TESTS = ("test_streams",)
 
 # Of the tests with vmcid, those that run with our modules, too.
 FABRIC_TESTS = ("test_fabric", "test_fabric_streams", "test_fabric_samples", "test_fabric_restart",
-                "test_fabric_direct", "test_fabric_window", "test_fabric_ours_dev")
+                "test_fabric_window", "test_fabric_ours_dev")
 
 # The newest kernel runs on two CPUs, which only TCG's threads keep in order.
 CPUS = {"newest": 2}
