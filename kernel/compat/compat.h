@@ -14,7 +14,7 @@
 #error "the modules need Linux 6.1 or newer"
 #endif
 
-/* --- vmci -------------------------------------------------------------------------------------------------------- */
+/* --- vmci --------------------------------------------------------------------------------------------------------- */
 
 /* The name since 6.8. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
@@ -33,11 +33,11 @@
 #define vm_flags_set(vma, flags) ((vma)->vm_flags |= (flags))
 #endif
 
-/* --- vsock ------------------------------------------------------------------------------------------------------- */
+/* --- vsock -------------------------------------------------------------------------------------------------------- */
 
 /*
- * 7.0: the core knows of network namespaces, and its questions have the socket as their first argument. 7.3: it asks whether
- * a transport to the host reaches other contexts; older ones suppose so where there is no other way to them.
+ * 7.0: the core knows of network namespaces, and its questions have the socket as their first argument. 7.3: it asks
+ * whether a transport to the host reaches other contexts; older ones suppose so where there is no other way to them.
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0)
 #define COMPAT_HAS_REMOTE_CID(fn) .has_remote_cid = (fn),
@@ -48,15 +48,6 @@
 #define vmsock_dgram_allow(vsk, cid, port) vmsock_dgram_allow(cid, port)
 #define vmsock_stream_allow(vsk, cid, port) vmsock_stream_allow(cid, port)
 #define vsock_net_mode_global(vsk) true
-#endif
-
-/* 7.3: one call. The caller has references to both. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0)
-#define vsock_pending_to_accept(listener, child)		\
-	do {							\
-		vsock_remove_pending(listener, child);		\
-		vsock_enqueue_accept(listener, child);		\
-	} while (0)
 #endif
 
 #endif /* OVMCI_COMPAT_H */

@@ -8,7 +8,8 @@
 #include "packet.h"
 
 /*
- * vmsock_control_send() - send the peer of @vsk a packet; vmsock_control_send2() - with protocol bits, and both halves of the argument
+ * vmsock_control_send() - send the peer of @vsk a packet
+ * vmsock_control_send2() - the same, with protocol bits, and both halves of the argument
  *
  * Return: a VMCI result code, negative if it was not sent
  */

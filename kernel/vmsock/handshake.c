@@ -10,25 +10,28 @@
  *	OFFER handle		  ->
  *			  <- ATTACH handle
  *
- * A client is in the table of bound sockets, state TCP_SYN_SENT, with or without a queue pair. It starts with REQUEST2; a
- * peer that answers INVALID knows REQUEST only, and may send one RST along with it that means nothing. The core ends the
- * attempt after a time.
+ * A client is in the table of bound sockets, state TCP_SYN_SENT, with or without a queue pair. It starts with
+ * REQUEST2; a peer that answers INVALID knows REQUEST only, and may send one RST along with it that means nothing. The
+ * core ends the attempt after a time.
  *
  * A server's child is on its listener's list of pending children, state TCP_SYN_SENT, and its packets come to the
  * listener. The child has a reference of its own (that of a socket that nobody has accepted), one of the list, and one
  * of the core's work that ends it after a second if it is still pending. With ATTACH it moves to the accept queue.
  *
+ * The core counts pending children, and those not accepted yet, in sk_ack_backlog.
+ *
  * Locks: the listener's, then the child's.
  */
 #include "handshake.h"
 
+#include "compat/vsock.h"
 #include "control.h"
 #include "pairs.h"
 
 /* How long a child may be pending (6.4). */
 #define PENDING_TIMEOUT HZ
 
-/* --- Client --------------------------------------------------------------------------------------------------------- */
+/* --- Client ------------------------------------------------------------------------------------------------------- */
 
 static int request(struct vsock_sock *vsk, bool legacy)
 {
@@ -155,7 +158,7 @@ void vmsock_handshake_client(struct sock *sk, const struct packet *p)
 	}
 }
 
-/* --- Server --------------------------------------------------------------------------------------------------------- */
+/* --- Server ------------------------------------------------------------------------------------------------------- */
 
 /* The pending child for which a packet is, with a reference. */
 static struct sock *find_pending(struct sock *listener, const struct packet *p)
@@ -221,7 +224,6 @@ static void server_request(struct sock *listener, const struct packet *p)
 	}
 	child->sk_state = TCP_SYN_SENT;
 	vsock_add_pending(listener, child);
-	sk_acceptq_added(listener);
 
 	vchild->listener = listener;
 	sock_hold(listener);
@@ -271,7 +273,6 @@ static void child_packet(struct sock *listener, struct sock *child, const struct
 	if (r) {
 		vmsock_control_answer(p, PACKET_RST);
 		vsock_remove_pending(listener, child);
-		sk_acceptq_removed(listener);
 		drop_child(child);
 	}
 	release_sock(child);

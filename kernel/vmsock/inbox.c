@@ -2,11 +2,11 @@
 /*
  * DOC: Theory of operation
  *
- * Whoever handles a packet needs the lock of its socket, and that can take long: a program that sends from memory of which
- * pages must be fetched holds the lock meanwhile, as long as it pleases. The thread that calls us with packets serves
- * all sockets, so it must not wait for one. Therefore each socket for which something came has an inbox, with a work of
- * its own. The work hands out one thing after the other, and the inbox goes when it is empty. Inboxes are found by
- * their socket's address.
+ * Whoever handles a packet needs the lock of its socket, and that can take long: a program that sends from memory of
+ * which pages must be fetched holds the lock meanwhile, as long as it pleases. The thread that calls us with packets
+ * serves all sockets, so it must not wait for one. Therefore each socket for which something came has an inbox, with a
+ * work of its own. The work hands out one thing after the other, and the inbox goes when it is empty. Inboxes are
+ * found by their socket's address.
  */
 #include "inbox.h"
 
@@ -82,8 +82,8 @@ static void hand_out(struct work_struct *work)
 }
 
 /*
- * A peer of the legacy kind says again and again that it waits, and once is enough for us: its packet counts from when it is
- * handled.
+ * A peer of the legacy kind says again and again that it waits, and once is enough for us: its packet counts from when
+ * it is handled.
  */
 static bool is_there(const struct inbox *inbox, const struct packet *p)
 {

@@ -34,8 +34,8 @@ struct mail {
  * vmsock_inbox_post() - have @mail given to vmsock_receive(), soon, in the order of posting for each socket
  * @sk: the inbox takes a reference of its own
  *
- * Takes no socket's lock. Return: false: a packet was not taken, because too many wait, or there is no memory. Events are
- * always taken; their poster sees to it that a socket gets no more than one for each queue pair.
+ * Takes no socket's lock. Return: false: a packet was not taken, because too many wait, or there is no memory. Events
+ * are always taken; their poster sees to it that a socket gets no more than one for each queue pair.
  */
 bool vmsock_inbox_post(struct sock *sk, const struct mail *mail);
 

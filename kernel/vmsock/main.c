@@ -2,14 +2,16 @@
 /*
  * DOC: Theory of operation
  *
- * vmsock is the transport of AF_VSOCK over VMCI. The kernel's vsock core has the sockets, their addresses, tables and system
- * calls; it calls us through struct vsock_transport. We have the queue pairs, the control packets and the handshakes.
+ * vmsock is the transport of AF_VSOCK over VMCI. The kernel's vsock core has the sockets, their addresses, tables and
+ * system calls; it calls us through struct vsock_transport. We have the queue pairs, the control packets and the
+ * handshakes.
  *
- * At the core we are the transport for datagrams from the beginning, and that for streams to the host and to whatever the
- * host reaches since a device was seen: on a machine without one, another transport may be that.
+ * At the core we are the transport for datagrams from the beginning, and that for streams to the host and to whatever
+ * the host reaches since a device was seen: on a machine without one, another transport may be that.
  *
- * Locks, outer first: a listener's, its child's; then those of inboxes, of the table of pairs, and vmci.ko's. Callbacks of
- * vmci.ko take no socket's lock (inbox.c, dgram.c), so that its destroying calls can be made with one held.
+ * Locks, outer first: a listener's, its child's; then those of inboxes, of the table of pairs, and vmci.ko's.
+ * Callbacks of vmci.ko take no socket's lock (inbox.c, dgram.c), so that its destroying calls can be made with one
+ * held.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -28,7 +30,7 @@ bool vmsock_legacy;
 module_param_named(legacy, vmsock_legacy, bool, 0444);
 MODULE_PARM_DESC(legacy, "Speak the handshake and notifications of before 2009 only (for tests)");
 
-/* --- Sockets -------------------------------------------------------------------------------------------------------- */
+/* --- Sockets ------------------------------------------------------------------------------------------------------ */
 
 static int init(struct vsock_sock *vsk, struct vsock_sock *psk)
 {
@@ -129,7 +131,7 @@ bool vmsock_is_ours(const struct vsock_sock *vsk)
 	return vsk->transport == &transport;
 }
 
-/* --- Module --------------------------------------------------------------------------------------------------------- */
+/* --- Module ------------------------------------------------------------------------------------------------------- */
 
 static bool is_registered;	/* for streams */
 

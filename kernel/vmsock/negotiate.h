@@ -9,7 +9,7 @@
 
 #include <vmci/defs.h>
 
-/* A ring keeps one byte free. And a pair must fit into what a device takes, whatever a program says that its limits are. */
+/* A ring keeps one byte free. And a pair must fit into what a device takes, whatever a program says of its limits. */
 #define RING_MIN 2u
 #define RING_MAX (VMCI_QP_GUEST_MEMORY_MAX / 2)
 

@@ -2,13 +2,13 @@
 /*
  * DOC: Theory of operation
  *
- * A reader sleeps on an empty ring only, and a writer on a full one only. Both look at the ring once more after they have
- * made known that they will sleep: in queue state by what is in the ring, else by a packet.
+ * A reader sleeps on an empty ring only, and a writer on a full one only. Both look at the ring once more after they
+ * have made known that they will sleep: in queue state by what is in the ring, else by a packet.
  *
- * Queue state: if all that the peer has not read is what we have just written, then the ring was empty, and the peer may
- * sleep: WROTE. If all the room is what we have just made, then the ring was full, and the peer may sleep: READ, now or
- * later, but before we sleep ourselves. Each publication of a position is judged by itself. Were several taken together,
- * then a peer that took the first and fell asleep before the second would not be woken.
+ * Queue state: if all that the peer has not read is what we have just written, then the ring was empty, and the peer
+ * may sleep: WROTE. If all the room is what we have just made, then the ring was full, and the peer may sleep: READ,
+ * now or later, but before we sleep ourselves. Each publication of a position is judged by itself. Were several taken
+ * together, then a peer that took the first and fell asleep before the second would not be woken.
  *
  * Packets: WAITING_READ and WAITING_WRITE say that the peer sleeps.
  */

@@ -59,8 +59,8 @@ bool vmsock_notify_took(struct notify *n, u64 size, u64 head, u64 bytes, u64 roo
  * vmsock_notify_room() - is READ due for an end that wants room, of which there is @room?
  * @last: we are about to sleep, so that this is the last chance
  *
- * A peer that was woken for each byte would do nothing else. So it is woken when a quarter of the ring is free, which is
- * always true of an empty ring.
+ * A peer that was woken for each byte would do nothing else. So it is woken when a quarter of the ring is free, which
+ * is always true of an empty ring.
  */
 bool vmsock_notify_room(const struct notify *n, u64 size, u64 room, bool last);
 
@@ -69,7 +69,10 @@ static inline void notify_read_sent(struct notify *n)
 	n->wants_room = false;
 }
 
-/* vmsock_notify_wait_read(), vmsock_notify_wait_write() - where we will be when @bytes have come, or have found room (8.4) */
+/*
+ * vmsock_notify_wait_read() - where we will be when @bytes have come (8.4)
+ * vmsock_notify_wait_write() - and when they have found room
+ */
 struct notify_wait vmsock_notify_wait_read(const struct notify *n, u64 size, u64 head, u64 bytes);
 struct notify_wait vmsock_notify_wait_write(const struct notify *n, u64 size, u64 tail, u64 bytes);
 

@@ -2,9 +2,9 @@
 /*
  * DOC: Theory of operation
  *
- * Events name a queue pair, so there is a table of those that streams have, by handle; a local pair is in it twice, once
- * for each end. It is taken out before it is destroyed: events that come later find nothing. A stream that attaches is
- * in the table beforehand, because the peer can leave as soon as we have attached.
+ * Events name a queue pair, so there is a table of those that streams have, by handle; a local pair is in it twice,
+ * once for each end. It is taken out before it is destroyed: events that come later find nothing. A stream that
+ * attaches is in the table beforehand, because the peer can leave as soon as we have attached.
  */
 #include "pairs.h"
 

@@ -6,8 +6,8 @@
  * socket's lock held, which makes us the one producer and the one consumer. Packets only say when to look at the rings
  * (notify.c), that an end will not send or not receive any more (SHUTDOWN), or that all is over (RST).
  *
- * Closing sends nothing. We leave the queue pair, and the peer learns that by an event, as we do of the peer. What it has
- * written stays in our memory until we close.
+ * Closing sends nothing. We leave the queue pair, and the peer learns that by an event, as we do of the peer. What it
+ * has written stays in our memory until we close.
  *
  * A stream whose peer has left stays in state TCP_ESTABLISHED: what says that it is over is peer_shutdown, so that
  * connect() of a stream that was both accepted and closed in the meantime returns success, and recv() drains the ring.
@@ -25,14 +25,15 @@
 #include "pairs.h"
 
 /*
- * Bytes that are copied before the peer gets to see them: much less than a ring, so that both ends copy at the same time.
+ * Bytes that are copied before the peer gets to see them: much less than a ring, so that both ends copy at the same
+ * time.
  */
 #define PIECE 65536u
 
 /* How often WROTE and READ are sent if they do not go (8.2). */
 #define TRIES 10
 
-/* --- Ends ----------------------------------------------------------------------------------------------------------- */
+/* --- Ends --------------------------------------------------------------------------------------------------------- */
 
 void vmsock_stream_peer_left(struct sock *sk)
 {
@@ -58,8 +59,8 @@ void vmsock_stream_fail(struct sock *sk, int error)
 }
 
 /*
- * The queue pair is of no use any more. -EBADMSG: the peer's positions make no sense; else the device has forgotten the pair.
- * Return: what the program is told
+ * The queue pair is of no use any more. -EBADMSG: the peer's positions make no sense; else the device has forgotten
+ * the pair. Return: what the program is told
  */
 static int broken(struct vsock_sock *vsk, int error)
 {
@@ -84,7 +85,7 @@ int vmsock_stream_shutdown(struct vsock_sock *vsk, int mode)
 	return 0;
 }
 
-/* --- Rings ---------------------------------------------------------------------------------------------------------- */
+/* --- Rings -------------------------------------------------------------------------------------------------------- */
 
 /* A count of bytes in a ring; 0 if there is none, or if the stream had to be reset. */
 static u64 count(struct vsock_sock *vsk, s64 (*of)(const struct ovmci_qpair *qp))
@@ -209,7 +210,7 @@ ssize_t vmsock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *msg, size_t
 	return done ?: r;
 }
 
-/* --- Waiting -------------------------------------------------------------------------------------------------------- */
+/* --- Waiting ------------------------------------------------------------------------------------------------------ */
 
 /* Tell a peer that does not look at the ring that we wait. Return: 0, -EHOSTUNREACH: it could not be told */
 static int wait_for_data(struct vsock_sock *vsk, size_t bytes)
@@ -236,8 +237,8 @@ static int wait_for_room(struct vsock_sock *vsk)
 }
 
 /*
- * Any byte makes a stream readable, whatever SO_RCVLOWAT is: a peer tells us of the first byte in the ring only. Who wants
- * more, and does not take these, would not be woken again.
+ * Any byte makes a stream readable, whatever SO_RCVLOWAT is: a peer tells us of the first byte in the ring only. Who
+ * wants more, and does not take these, would not be woken again.
  */
 int vmsock_stream_poll_in(struct vsock_sock *vsk, size_t target, bool *ret_ready)
 {
@@ -264,7 +265,7 @@ int vmsock_stream_send_block(struct vsock_sock *vsk, struct vsock_transport_send
 	return wait_for_room(vsk);
 }
 
-/* --- What comes ----------------------------------------------------------------------------------------------------- */
+/* --- What comes --------------------------------------------------------------------------------------------------- */
 
 static void connected_packet(struct sock *sk, const struct packet *p)
 {
@@ -310,12 +311,13 @@ static bool is_from_peer(const struct vsock_sock *vsk, const struct packet *p)
 static void receive_packet(struct sock *sk, const struct packet *p)
 {
 	struct vsock_sock *vsk = vsock_sk(sk);
+	int state = sk->sk_type == SOCK_STREAM ? sk->sk_state : TCP_CLOSE;
 
-	if (sk->sk_type == SOCK_STREAM && sk->sk_state == TCP_LISTEN) {
+	if (state == TCP_LISTEN) {
 		vmsock_handshake_server(sk, p);
-	} else if (sk->sk_type == SOCK_STREAM && sk->sk_state == TCP_SYN_SENT && sk->sk_socket && is_from_peer(vsk, p)) {
+	} else if (state == TCP_SYN_SENT && sk->sk_socket && is_from_peer(vsk, p)) {
 		vmsock_handshake_client(sk, p);
-	} else if (sk->sk_type == SOCK_STREAM && sk->sk_state == TCP_ESTABLISHED && is_from_peer(vsk, p)) {
+	} else if (state == TCP_ESTABLISHED && is_from_peer(vsk, p)) {
 		vsk->local_addr.svm_cid = p->dst.context;
 		connected_packet(sk, p);
 	} else {
@@ -336,7 +338,7 @@ static void receive_event(struct sock *sk, const struct mail *mail)
 	else if (sk->sk_state == TCP_ESTABLISHED)
 		vmsock_stream_peer_left(sk);
 	else if (t->local)
-		t->left = true;		/* its ATTACH is on the way, with which it was connected, and may have sent something */
+		t->left = true;		/* its ATTACH is on the way, and it may have sent something */
 	else
 		vmsock_stream_fail(sk, ECONNRESET);
 }

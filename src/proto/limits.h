@@ -46,8 +46,11 @@
 #define LIMIT_RING_SPARE 64u
 #define LIMIT_RING_PRESSED 8192u
 
-/* A server's child that saw a REQUEST and no OFFER is dropped after this (transport reference, 6.4). */
-#define LIMIT_PENDING_NS 1000000000ull
+/*
+ * A server's child that saw a REQUEST and no OFFER is dropped after this. Linux gives it a second (transport reference,
+ * 6.4), which a guest behind ports on a busy machine does not always make; its connect() waits for two by default.
+ */
+#define LIMIT_PENDING_NS 3000000000ull
 
 /*
  * A client gets this long to find itself connected, before the first packet that is no answer to one of its own: four
@@ -324,6 +327,12 @@
 
 /* Binding and connecting a socket never waits, unless somebody else who has it sees to that; then for so long. */
 #define LIMIT_PORTS_WAIT_USEC 10000u
+
+/*
+ * Bytes that stop the socket of a program that connects to a guest and must not wait: a quarter of its send buffer, which
+ * has 208 KiB by default. Where it has more than four times this, connecting waits.
+ */
+#define LIMIT_PORTS_STOPPER (1u << 20)
 
 /* Programs that connect to one guest at the same moment: more than a listener's queue usually has room for. */
 #define LIMIT_VMCID_CONNECTS 256u

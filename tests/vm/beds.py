@@ -5,7 +5,8 @@ import pytest
 from testbed import KERNELS, Bed, FabricBed
 from testbed.process import BUILD
 
-BEDS = [(kernel, path) for kernel in KERNELS for path in ("mmio", "classic")]
+# In an order in which every other one takes half of the time: those behind ports take twice as long.
+BEDS = [(kernel, path) for kernel in KERNELS for path in (("mmio", "classic") if kernel != "newest" else ("classic", "mmio"))]
 BEDS.append(("6.12", "legacy"))     # the handshake and notifications of before 2009
 
 # With our modules in the guest. The last two run the core of the tests only: other kernels and paths differ little.
@@ -16,7 +17,7 @@ CORE_TESTS = ("test_streams",)
 
 # Of the tests with vmcid, those that run with our modules, too.
 FABRIC_TESTS = ("test_fabric", "test_fabric_streams", "test_fabric_samples", "test_fabric_restart",
-                "test_fabric_direct", "test_fabric_window", "test_fabric_ours_dev")
+                "test_fabric_window", "test_fabric_ours_dev")
 
 # The newest kernel runs on two CPUs, which only TCG's threads keep in order.
 CPUS = {"newest": 2}

@@ -21,7 +21,7 @@ driver=/sys/bus/pci/drivers/DRIVER
 # Each time a datagram to vmcid's discovery service and the one that comes back, and an echo of the host on a stream.
 LOAD = """
 remove() { until rmmod $1 2>/tmp/why; do grep -q "temporarily unavailable" /tmp/why || exit 9; sleep 0.05; done; }
-remove vmsock; remove vmci
+if grep -q vmci /proc/modules; then remove vmsock; remove vmci; fi
 for i in $(seq %d); do
 	modprobe vmci && modprobe vmsock || exit 1
 	vdg ask 1 1 %s | grep -q 'from 1:1' || exit 2
@@ -126,10 +126,11 @@ SLEEP = {
 }
 
 
-@both_beds
+# Linux 7.3's virtio console, by which we talk to the guest, does not come back from a suspend, with or without VMCI.
+@bed_of_6_12
 @pytest.mark.parametrize("how", SLEEP)
 def test_sleep(bed, how):
-    """Streams end, and new ones work; who listens listens still."""
+    """Streams end, and new ones work."""
     for _ in range(3):
         streams = OpenStreams(bed)
         bed.vm.start(SLEEP[how]).check(30)
