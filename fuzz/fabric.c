@@ -206,6 +206,8 @@ static void call(struct world *w, const uint8_t *data, size_t size, unsigned con
 		request.data = zeros;
 		request.len = 24;
 		if (fab_check(&request))
+			request.len = FAB_UUID_SIZE;
+		if (fab_check(&request))
 			return;
 	}
 	fab_client_on_ask(w->client, control & 4 ? answer_at_once : NULL, w);

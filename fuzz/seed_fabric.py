@@ -12,7 +12,7 @@ import sys
 RAW, COOKED, CALL, QUESTIONS = range(4)
 RIGHT = 15 << 2         # as many descriptors as the type has
 REQUEST, REPLY, ASK, ANSWER = range(4)
-TYPES = 29
+TYPES = 31
 HELLO, DG_CREATE, DG_DESTROY, DG_SEND, EVENTS, WATCH, BELL_CREATE, BELL_DESTROY, BELL_OPEN = range(1, 10)
 QP_CREATE, QP_ATTACH, QP_HOLD, QP_DETACH, SHM_CREATE, SHM_QUERY, SHM_ATTACH = range(10, 17)
 NAME, PRIV, GROUP_MEMBER, LIST, STREAM_CONNECT, SHM_ALLOC = 19, 20, 23, 24, 26, 28
@@ -66,6 +66,12 @@ def seeds():
             yield f"ask-{type_}-{is_answered:d}", (
                 cooked(ASK, type_, tail=b"\x10\x14\x14\x05") * 3 + reply(LIST) + call(LIST) + questions(is_answered))
         yield f"ask-{type_}-at-once", cooked(ASK, type_) * 3 + reply(LIST) + call(LIST, is_answering=True) + questions()
+    # PENDING, and a stopper with it, or without
+    pending, stopper = b"\x0d\x08", b"\x28\x05"
+    connect = call(STREAM_CONNECT, 0x800)
+    yield "connect-pending", reply(STREAM_CONNECT, tail=pending) + connect + reply(STREAM_CONNECT) + connect
+    yield "ask-pending", cooked(ASK, STREAM_CONNECT, tail=pending + stopper) * 2 + questions()
+    yield "ask-stopper", cooked(ASK, STREAM_CONNECT, tail=stopper) + questions()
     yield "asks-with-descriptors", cooked(ASK, STREAM_CONNECT) * 64 + questions(is_end=True)
     for name in (b"\0vmci/2/5000/1000.100.77/0123456789abc", b"\0vmci/42/1/vm/0123456789abc/guest",
                  b"/run/vmci/port/2/5000"):

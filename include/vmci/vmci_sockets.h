@@ -187,7 +187,12 @@ VMCI_SOCKETS_INLINE unsigned int VMCISock_GetLocalCID(void)
 	return VMCISock_Ask_(IOCTL_VMCI_SOCKETS_GET_LOCAL_CID, &cid) ? VMADDR_CID_ANY : cid;
 }
 
-/* VMCISock_Uuid2ContextId() - of a running VM; VMADDR_CID_ANY: not known. Only ESX ever knew. */
+/**
+ * VMCISock_Uuid2ContextId() - of the running VM whose definition has this uuid.bios or uuid.location
+ * @uuid: as in a VM's .vmx file, "56 4d 07 d8 cc d5 c4 0d-98 44 dc 1e 8f e0 da f3", or as in RFC 4122
+ *
+ * VMADDR_CID_ANY: not known: no such VM, more than one, or none that the caller may have to do with. Guests know none.
+ */
 VMCI_SOCKETS_INLINE unsigned int VMCISock_Uuid2ContextId(const char *uuid)
 {
 	struct uuid_2_cid question = { VMADDR_CID_ANY, 0, { 0 } };

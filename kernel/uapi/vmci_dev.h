@@ -7,8 +7,9 @@
  *	closed and the last mapping is gone, also by kill -9. Any number of threads may use one file at once.
  *	A file can be opened while there is a device (else ENODEV). When the device goes, or the driver is unbound, the
  *	file is dead: every call says ENODEV, poll(2) says POLLERR and POLLHUP. It stays so when a device comes again.
- *	Mapped queue pairs remain memory; a mapped part of the window is gone (SIGBUS). When the device has only been reset,
- *	as when the machine was asleep, the file lives on, but its peers have left its queue pairs, and its regions are gone.
+ *	Mapped queue pairs remain memory; a mapped part of the window is gone (SIGBUS). When the device has only been
+ *	reset, as when the machine was asleep, the file lives on, but its peers have left its queue pairs, and its
+ *	regions are gone.
  *
  *	poll(2) says POLLIN if a datagram or an event waits, POLLPRI if an event does, and always POLLOUT. No call waits
  *	but those of shared memory, which wait for the host, VMCI_DEV_ANSWER_MS at most, and can be interrupted.
@@ -21,8 +22,8 @@
  *
  *	Return: 0, or -1 and errno. For all of them: ENODEV: the file is dead; EFAULT; EINVAL: a field has no such
  *	value; ENOTTY: no such call, which is also what another /dev/vmci says; ENOMEM; EINTR. Calls that ask the device
- *	have a field @result, a code of VMCI (vmci/defs.h), which counts if 0 is returned: VMCI_ERROR_* there is a failure,
- *	and nothing was made.
+ *	have a field @result, a code of VMCI (vmci/defs.h), which counts if 0 is returned: VMCI_ERROR_* there is a
+ *	failure, and nothing was made.
  *
  * Handles
  *	A resource id below VMCI_DEV_FIRST_RESOURCE takes CAP_NET_BIND_SERVICE (EACCES), and 0 and 1 are the driver's
@@ -99,7 +100,8 @@ struct vmci_dev_endpoint {
 /**
  * struct vmci_dev_send - VMCI_DEV_DATAGRAM_SEND
  * @dst:     in. Not context 0; nor resource 0 or 1 of any context but 1, which are drivers' (EACCES)
- * @src:     in: an endpoint of this file; resource VMCI_INVALID_ID: the one that it has made first. ENOENT: there is none
+ * @src:     in: an endpoint of this file; resource VMCI_INVALID_ID: the one that it has made first. ENOENT: there is
+ *	     none
  * @payload: in: address of @size bytes, VMCI_DG_MAX_PAYLOAD at most (EMSGSIZE)
  * @result:  out: VMCI_SUCCESS or above, or what the device says
  */
@@ -147,7 +149,8 @@ struct vmci_dev_receive {
  *	     pages, header page of the ring that we consume, its data. Layout of a header: struct
  *	     vmci_queue_header_wire; pages are of the kernel's page size
  *
- * ENOSPC: quota; EBADF, EINVAL: @wake is none; EACCES: the id; EEXIST: this file has an end of that pair
+ * ENOSPC: quota; EBADF, EINVAL: @wake is none; EACCES: the id; EEXIST: this file has an end of that pair;
+ * EAGAIN: too much happened meanwhile, try again
  */
 struct vmci_dev_qpair {
 	struct vmci_dev_handle handle;
@@ -184,7 +187,8 @@ struct vmci_dev_qpair_state {
 /**
  * struct vmci_dev_bell - VMCI_DEV_BELL_CREATE, VMCI_DEV_BELL_DESTROY, VMCI_DEV_BELL_RING
  * @handle: CREATE: in: resource, out: both; else in
- * @fd:     CREATE: in: the eventfd to which 1 is added when it is rung (rings that come together may count once); else 0
+ * @fd:     CREATE: in: the eventfd to which 1 is added when it is rung (rings that come together may count once); else
+ *	     0
  * @result: RING: out
  *
  * CREATE: EADDRINUSE, EBADF, EINVAL: no eventfd; ENOSPC: quota, or the device has no more; EOPNOTSUPP: it has none.
@@ -232,7 +236,8 @@ struct vmci_dev_event {
  * struct vmci_dev_region - VMCI_DEV_SHM_CREATE, _ATTACH, _QUERY, _DETACH
  * @handle: CREATE: in: resource, out: both; else in
  * @bytes:  CREATE: in; all but DETACH: out
- * @offset: CREATE, ATTACH: out: for mmap(2), MAP_SHARED: the region, of @bytes rounded up to whole pages, or parts of it
+ * @offset: CREATE, ATTACH: out: for mmap(2), MAP_SHARED: the region, of @bytes rounded up to whole pages, or parts of
+ *	     it
  * @result: out: what the host says; DETACH: VMCI_SUCCESS, or VMCI_SUCCESS_LAST_DETACH: the region is gone
  *
  * With DETACH all mappings of it are gone (SIGBUS). One file has a region once (EEXIST).

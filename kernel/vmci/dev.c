@@ -2,9 +2,9 @@
 /*
  * DOC: Theory of operation
  *
- * /dev/vmci gives programs what ovmci.h gives modules: each call is one of that API, with the program's memory copied in
- * and out here, quotas, and an owner, the open file. Objects are in lists of their file; whoever takes one out of its list,
- * under the lock, destroys it, without the lock, because that waits for its callback.
+ * /dev/vmci gives programs what ovmci.h gives modules: each call is one of that API, with the program's memory copied
+ * in and out here, quotas, and an owner, the open file. Objects are in lists of their file; whoever takes one out of
+ * its list, under the lock, destroys it, without the lock, because that waits for its callback.
  *
  *	ALIVE ---- the device goes ----> DEAD ---- closed ----> freed
  *	  +---------------------- closed -----------------------^
@@ -50,7 +50,7 @@ void dev_slot_put(int slot)
 	ida_free(&slots, slot);
 }
 
-/* --- Calls -------------------------------------------------------------------------------------------------------- */
+/* --- Calls ------------------------------------------------------------------------------------------------------ */
 
 static int dev_version(struct dev_client *client, struct vmci_dev_version *arg)
 {
@@ -196,7 +196,7 @@ static int dev_mmap(struct file *file, struct vm_area_struct *vma)
 	return r;
 }
 
-/* --- Files -------------------------------------------------------------------------------------------------------- */
+/* --- Files ------------------------------------------------------------------------------------------------------ */
 
 static int dev_open(struct inode *inode, struct file *file)
 {
@@ -264,7 +264,7 @@ static struct miscdevice dev_misc = {
 	.fops = &dev_fops,
 };
 
-/* --- The device comes and goes ------------------------------------------------------------------------------------- */
+/* --- The device comes and goes ---------------------------------------------------------------------------------- */
 
 static void kill_all(void)
 {

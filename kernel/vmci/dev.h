@@ -17,20 +17,21 @@
 #include "uapi/vmci_dev.h"
 
 /*
- * Quotas of a file. Who may open the device is let in by the administrator, and has as many files as RLIMIT_NOFILE allows;
- * so these bound what one program does by mistake, and what the kernel keeps for each descriptor.
+ * Quotas of a file. Who may open the device is let in by the administrator, and has as many files as RLIMIT_NOFILE
+ * allows; so these bound what one program does by mistake, and what the kernel keeps for each descriptor.
  */
 #define DEV_ENDPOINTS_MAX 64u	/* a table of its own in no program that we know of */
 #define DEV_BELLS_MAX 256u	/* of the page of the device, which has 4096 for all */
 #define DEV_PAIRS_MAX 64u	/* at two header pages and a hypercall each */
 #define DEV_REGIONS_MAX 64u	/* each has a port, of which the host keeps 1024 for all */
-#define DEV_REGIONS_ALL_MAX 1024u /* these ports: what a program that is killed again and again has left is bounded, too */
+#define DEV_REGIONS_ALL_MAX 1024u /* these ports; what killed programs leave for a while counts */
 #define DEV_QUEUED_MAX VMCI_DG_QUEUE_MAX /* as a context has it with the host: two of the largest */
+#define DEV_KEPT_MAX 64u	/* while pairs are made, some milliseconds; each is somebody's hypercall */
 #define DEV_EVENTS_MAX 64u	/* an attach and a detach for half of the pairs; more are counted as lost */
 
 /*
- * Mapped objects have numbers, and their offset in the file is their number times 1 GiB, the largest region: so each has
- * offsets that nobody else has, and those of 32-bit programs (2^32 pages) suffice.
+ * Mapped objects have numbers, and their offset in the file is their number times 1 GiB, the largest region: so each
+ * has offsets that nobody else has, and those of 32-bit programs (2^32 pages) suffice.
  */
 #define DEV_SLOT_SHIFT 30
 #define DEV_SLOT_SIZE (1ull << DEV_SLOT_SHIFT)
@@ -40,7 +41,8 @@
 /**
  * struct dev_client - an open file
  * @link:      in the list of all
- * @lock:      guards the lists of objects and @is_dead. Taken with mmap_lock held, so no user memory is touched under it
+ * @lock:      guards the lists of objects and @is_dead. Taken with mmap_lock held, so no user memory is touched under
+ *	     it
  * @is_dead:   its device has gone
  * @is_listening: on_event() is subscribed
  * @mapping:   of the device node; where mappings of all files are
@@ -49,10 +51,13 @@
  * @pair_bytes: of all @pairs, and of what is mapped of others
  * @listen_lock: serialises the first subscription, which waits for callbacks when it fails
  * @subs:      to every event
- * @queue_lock: guards what comes from the device: @datagrams, of @queued bytes, @events from @event_head on, @events_lost,
- *             @wanted
+ * @queue_lock: guards what comes from the device: @datagrams, of @queued bytes, @events from @event_head on,
+ *	     @events_lost,
+ *             @wanted, @kept; and, with @lock, @pairs
  * @receive_lock: one receiver at a time; user memory is touched under it
  * @wanted:    mask of events that the program reads
+ * @kept:      events about pairs that are not known, while @n_making are being made (dev_qpair.c); @is_kept_short:
+ *             there was no room for some
  */
 struct dev_client {
 	struct list_head link;
@@ -84,6 +89,10 @@ struct dev_client {
 	unsigned int event_head;
 	unsigned int n_events;
 	u32 events_lost;
+	unsigned int n_making;
+	unsigned int n_kept;
+	bool is_kept_short;
+	struct ovmci_event kept[DEV_KEPT_MAX];
 };
 
 /* dev_init(), dev_exit() - register /dev/vmci, and take it away. Return: 0; -EEXIST: somebody else has it; -ENOMEM */
@@ -135,6 +144,9 @@ void dev_shm_release(struct dev_client *client);
 
 /* dev_listen() - have dev_qpair_event() and the queue of events hear what happens. May sleep; the lock is not held */
 int dev_listen(struct dev_client *client);
+
+/* dev_event_push() - for the program, if it wants it; queue_lock is held */
+void dev_event_push(struct dev_client *client, const struct ovmci_event *event);
 
 /* dev_qpair_event() - something has become of a queue pair. Return: is it one of @client's? */
 bool dev_qpair_event(struct dev_client *client, const struct ovmci_event *event);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
- * /dev/vmci: datagrams. What comes for the endpoints of a file waits in one queue, in the order in which it came. What has
- * no room there is lost: datagrams are unreliable, and nobody waits for a program.
+ * /dev/vmci: datagrams. What comes for the endpoints of a file waits in one queue, in the order in which it came. What
+ * has no room there is lost: datagrams are unreliable, and nobody waits for a program.
  */
 #include "dev.h"
 

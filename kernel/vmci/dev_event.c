@@ -5,18 +5,15 @@
  */
 #include "dev.h"
 
-static void push(struct dev_client *client, const struct ovmci_event *event)
+void dev_event_push(struct dev_client *client, const struct ovmci_event *event)
 {
-	bool is_wanted, is_full;
+	bool is_wanted = client->wanted & BIT(event->event);
 
-	spin_lock(&client->queue_lock);
-	is_wanted = client->wanted & BIT(event->event);
-	is_full = client->n_events == DEV_EVENTS_MAX;
-	if (is_wanted && is_full)
+	lockdep_assert_held(&client->queue_lock);
+	if (is_wanted && client->n_events == DEV_EVENTS_MAX)
 		client->events_lost++;
 	else if (is_wanted)
 		client->events[(client->event_head + client->n_events++) % DEV_EVENTS_MAX] = *event;
-	spin_unlock(&client->queue_lock);
 	if (is_wanted)
 		wake_up_interruptible_poll(&client->wait, EPOLLIN | EPOLLRDNORM | EPOLLPRI);
 }
@@ -31,8 +28,11 @@ static void on_event(void *data, const struct ovmci_event *event)
 		return;
 	if (event->event == VMCI_EVENT_QP_RESUMED)
 		dev_shm_reset(client);
-	if (event->event < ARRAY_SIZE(client->subs))
-		push(client, event);
+	if (event->event < ARRAY_SIZE(client->subs)) {
+		spin_lock(&client->queue_lock);
+		dev_event_push(client, event);
+		spin_unlock(&client->queue_lock);
+	}
 }
 
 static void unlisten(struct dev_client *client)

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
- * /dev/vmci: queue pairs. The program maps the memory and does the rest; here is what it cannot know by that: whether the
- * peer is there. A pair is made under the lock, so that no event about it is missed.
+ * /dev/vmci: queue pairs. The program maps the memory and does the rest; here is what it cannot know by that: whether
+ * the peer is there.
+ *
+ * That is told in the interrupt's thread, which waits for no program: so it takes the queue's lock only, and the list
+ * of pairs changes under both locks. Making a pair takes long, and is done under none; its peer may come before it is
+ * in the list. So as long as one is being made, events about pairs that nobody here knows are kept for it.
  *
  * Memory that is mapped stays when its pair is destroyed, so it stays charged, too, until it is unmapped.
  */
@@ -59,7 +63,7 @@ u64 dev_qpair_limit(void)
 	return READ_ONCE(qpair_bytes);
 }
 
-/* The lock is held. */
+/* The queue's lock is held. */
 static void set_state(struct pair *pair, u32 state)
 {
 	if (pair->state == state || pair->state == VMCI_DEV_QPAIR_LEFT)
@@ -69,6 +73,7 @@ static void set_state(struct pair *pair, u32 state)
 		eventfd_signal(pair->wake);
 }
 
+/* One of the locks is held. */
 static struct pair *find(struct dev_client *client, u32 context, u32 resource)
 {
 	struct pair *pair;
@@ -83,36 +88,55 @@ void dev_qpair_gone(struct dev_client *client)
 {
 	struct pair *pair;
 
+	spin_lock(&client->queue_lock);
 	list_for_each_entry(pair, &client->pairs, link)
 		set_state(pair, VMCI_DEV_QPAIR_LEFT);
+	spin_unlock(&client->queue_lock);
+}
+
+/* What @event does to @pair; the queue's lock is held. */
+static void apply(struct pair *pair, const struct ovmci_event *event)
+{
+	if (event->event == VMCI_EVENT_QP_PEER_ATTACH) {
+		pair->peer = event->context;
+		set_state(pair, VMCI_DEV_QPAIR_ATTACHED);
+	} else if (event->event == VMCI_EVENT_QP_PEER_DETACH || !pair->is_local) {
+		set_state(pair, VMCI_DEV_QPAIR_LEFT);
+	}
+}
+
+static void keep(struct dev_client *client, const struct ovmci_event *event)
+{
+	if (!client->n_making)
+		return;
+	if (client->n_kept < DEV_KEPT_MAX)
+		client->kept[client->n_kept++] = *event;
+	else
+		client->is_kept_short = true;
 }
 
 bool dev_qpair_event(struct dev_client *client, const struct ovmci_event *event)
 {
 	struct pair *pair = NULL;
 
-	mutex_lock(&client->lock);
+	spin_lock(&client->queue_lock);
 	switch (event->event) {
 	case VMCI_EVENT_QP_PEER_ATTACH:
-		pair = find(client, event->handle.context, event->handle.resource);
-		if (pair) {
-			pair->peer = event->context;
-			set_state(pair, VMCI_DEV_QPAIR_ATTACHED);
-		}
-		break;
 	case VMCI_EVENT_QP_PEER_DETACH:
 		pair = find(client, event->handle.context, event->handle.resource);
 		if (pair)
-			set_state(pair, VMCI_DEV_QPAIR_LEFT);
+			apply(pair, event);
+		else
+			keep(client, event);
 		break;
 	case VMCI_EVENT_QP_RESUMED:
 		list_for_each_entry(pair, &client->pairs, link)
-			if (!pair->is_local)
-				set_state(pair, VMCI_DEV_QPAIR_LEFT);
+			apply(pair, event);
+		keep(client, event);
 		pair = NULL;
 		break;
 	}
-	mutex_unlock(&client->lock);
+	spin_unlock(&client->queue_lock);
 	return pair != NULL;
 }
 
@@ -199,39 +223,93 @@ static int pair_init(struct pair *pair, struct dev_client *client, u64 bytes, in
 	return PTR_ERR_OR_ZERO(charge) ?: PTR_ERR_OR_ZERO(eventfd) ?: min(pair->slot, 0);
 }
 
-/*
- * Fills @arg: from here on another thread may destroy the pair. Return: 0, and what ovmci_qpair_create() says in
- * @arg->result; -ENODEV, -ENOSPC; -EEXIST: both ends of a local pair cannot be told apart in one file
- */
-static int make(struct dev_client *client, struct vmci_dev_qpair *arg, struct pair *pair)
+/* Return: 0: a pair may be made; -ENODEV, -ENOSPC; -EEXIST */
+static int begin(struct dev_client *client, const struct pair *pair)
 {
-	int r, result = 0;
+	int r;
 
 	mutex_lock(&client->lock);
 	r = !dev_is_alive(client) ? -ENODEV : client->n_pairs >= DEV_PAIRS_MAX ? -ENOSPC :
 	    find(client, pair->handle.context, pair->handle.resource) ? -EEXIST : 0;
-	if (!r)
-		result = ovmci_qpair_create(&pair->handle, arg->produce, arg->consume, arg->peer, arg->flags,
-					    &pair->qpair);
-	if (result < 0) {
-		pair->qpair = NULL;
-	} else if (!r) {
-		bool is_attached = result == VMCI_SUCCESS_QUEUEPAIR_ATTACH ||
-				   (result == VMCI_SUCCESS && arg->flags & VMCI_QP_ATTACH_ONLY);
-
-		pair->state = is_attached ? VMCI_DEV_QPAIR_ATTACHED : VMCI_DEV_QPAIR_WAITING;
-		pair->peer = arg->peer;
-		pair->is_local = arg->flags & VMCI_QP_LOCAL;
-		if (is_attached && pair->peer == VMCI_INVALID_ID)
-			pair->peer = pair->handle.context;
-		list_add_tail(&pair->link, &client->pairs);
+	if (!r) {
 		client->n_pairs++;
-		arg->handle = (struct vmci_dev_handle){ pair->handle.context, pair->handle.resource };
-		arg->offset = (u64)pair->slot << DEV_SLOT_SHIFT;
+		spin_lock(&client->queue_lock);
+		client->n_making++;
+		spin_unlock(&client->queue_lock);
 	}
 	mutex_unlock(&client->lock);
-	arg->result = result;
 	return r;
+}
+
+/* The queue's lock is held: what is about @pair and was told too early. */
+static void catch_up(struct dev_client *client, struct pair *pair)
+{
+	for (unsigned int i = 0; i < client->n_kept; i++) {
+		const struct ovmci_event *event = &client->kept[i];
+		bool is_about = event->handle.context == pair->handle.context &&
+				event->handle.resource == pair->handle.resource;
+
+		if (is_about || event->event == VMCI_EVENT_QP_RESUMED)
+			apply(pair, event);
+		if (is_about)
+			dev_event_push(client, event);
+	}
+}
+
+/*
+ * @pair was made, or (@is_made) was not. Fills @arg: from here on another thread may destroy it. Return: 0: it is in
+ * the list, if it was made; -ENODEV; -EEXIST: both ends of a local pair cannot be told apart in one file; -EAGAIN: more
+ * has happened meanwhile than could be kept
+ */
+static int end(struct dev_client *client, struct vmci_dev_qpair *arg, struct pair *pair, bool is_made)
+{
+	int r;
+
+	mutex_lock(&client->lock);
+	spin_lock(&client->queue_lock);
+	r = !dev_is_alive(client) ? -ENODEV : client->is_kept_short ? -EAGAIN :
+	    is_made && find(client, pair->handle.context, pair->handle.resource) ? -EEXIST : 0;
+	if (is_made && !r) {
+		catch_up(client, pair);
+		list_add_tail(&pair->link, &client->pairs);
+		arg->handle = (struct vmci_dev_handle){ pair->handle.context, pair->handle.resource };
+		arg->offset = (u64)pair->slot << DEV_SLOT_SHIFT;
+	} else {
+		client->n_pairs--;
+	}
+	if (!--client->n_making) {
+		client->n_kept = 0;
+		client->is_kept_short = false;
+	}
+	spin_unlock(&client->queue_lock);
+	mutex_unlock(&client->lock);
+	return r;
+}
+
+/* Return: 0, and what ovmci_qpair_create() says in @arg->result; or as begin() and end() */
+static int make(struct dev_client *client, struct vmci_dev_qpair *arg, struct pair *pair)
+{
+	int r = begin(client, pair);
+
+	if (r)
+		return r;
+	arg->result = ovmci_qpair_create(&pair->handle, arg->produce, arg->consume, arg->peer, arg->flags,
+					 &pair->qpair);
+	if (arg->result < 0) {
+		pair->qpair = NULL;
+		end(client, arg, pair, false);
+		return 0;
+	}
+	pair->is_local = arg->flags & VMCI_QP_LOCAL;
+	pair->peer = arg->peer;
+	pair->state = VMCI_DEV_QPAIR_WAITING;
+	if (arg->result == VMCI_SUCCESS_QUEUEPAIR_ATTACH ||
+	    (arg->result == VMCI_SUCCESS && arg->flags & VMCI_QP_ATTACH_ONLY)) {
+		pair->state = VMCI_DEV_QPAIR_ATTACHED;
+		if (pair->peer == VMCI_INVALID_ID)
+			pair->peer = pair->handle.context;
+	}
+	return end(client, arg, pair, true);
 }
 
 static int check(const struct vmci_dev_qpair *arg)
@@ -281,13 +359,13 @@ int dev_qpair_state(struct dev_client *client, struct vmci_dev_qpair_state *arg)
 {
 	struct pair *pair;
 
-	mutex_lock(&client->lock);
+	spin_lock(&client->queue_lock);
 	pair = find(client, arg->handle.context, arg->handle.resource);
 	if (pair) {
 		arg->state = pair->state;
 		arg->peer = pair->peer;
 	}
-	mutex_unlock(&client->lock);
+	spin_unlock(&client->queue_lock);
 	return pair ? 0 : -ENOENT;
 }
 
@@ -296,11 +374,13 @@ int dev_qpair_destroy(struct dev_client *client, struct vmci_dev_qpair_state *ar
 	struct pair *pair;
 
 	mutex_lock(&client->lock);
+	spin_lock(&client->queue_lock);
 	pair = find(client, arg->handle.context, arg->handle.resource);
 	if (pair) {
 		list_del(&pair->link);
 		client->n_pairs--;
 	}
+	spin_unlock(&client->queue_lock);
 	mutex_unlock(&client->lock);
 	if (!pair)
 		return -ENOENT;

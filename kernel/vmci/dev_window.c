@@ -5,10 +5,10 @@
  * /dev/vmci: shared memory, which is a part of the window of the device. Where a region lies says the service at {1, 3}
  * (window protocol). Programs do not ask it themselves: they get what it grants mapped, and nothing else of the window.
  *
- * A region has a port, an endpoint of datagrams from which it was asked for, and by which the service knows whose it is.
- * When the region is no more, for whatever reason, the service is told from this port; questions are asked again until
- * they are answered, by a worker if the program has gone. When the device is reset it forgets everything by itself, and
- * so do we.
+ * A region has a port, an endpoint of datagrams from which it was asked for, and by which the service knows whose it
+ * is. When the region is no more, for whatever reason, the service is told from this port; questions are asked again
+ * until they are answered, by a worker if the program has gone. When the device is reset it forgets everything by
+ * itself, and so do we.
  *
  *	ASKING ---- granted ----> HELD ---- DETACH, close ----> LEAVING ---- answered, or given up ----> freed
  *	   +------- refused, interrupted, no answer ---------------^
@@ -110,7 +110,7 @@ static LIST_HEAD(leavers);
 static DEFINE_MUTEX(leavers_lock);
 static bool is_exiting;		/* leavers_lock: dev_shm_exit() has what was in leavers */
 
-/* --- Asking ------------------------------------------------------------------------------------------------------- */
+/* --- Asking ----------------------------------------------------------------------------------------------------- */
 
 static void on_answer(void *data, const struct ovmci_datagram *dg)
 {
@@ -199,7 +199,7 @@ static int ask(struct region *region, u16 action, struct ovmci_handle handle, u6
 	return -ETIMEDOUT;
 }
 
-/* --- Regions ------------------------------------------------------------------------------------------------------ */
+/* --- Regions ---------------------------------------------------------------------------------------------------- */
 
 static void region_free(struct region *region)
 {
@@ -491,9 +491,13 @@ void dev_shm_reset(struct dev_client *client)
 	LIST_HEAD(lost);
 
 	mutex_lock(&client->lock);
-	list_splice_init(&client->regions, &lost);
-	list_for_each_entry(region, &lost, link)
+	list_for_each_entry_safe(region, next, &client->regions, link) {
+		/* What was granted since is good. */
+		if (region->session == vmci_session())
+			continue;
+		list_move_tail(&region->link, &lost);
 		client->n_regions--;
+	}
 	mutex_unlock(&client->lock);
 	list_for_each_entry_safe(region, next, &lost, link) {
 		unmap(client, region);
@@ -511,7 +515,7 @@ void dev_shm_release(struct dev_client *client)
 	}
 }
 
-/* --- Mapping ------------------------------------------------------------------------------------------------------ */
+/* --- Mapping ---------------------------------------------------------------------------------------------------- */
 
 /* Find by @slot; the lock is held. */
 static struct region *find_slot(struct dev_client *client, int slot)
@@ -535,7 +539,8 @@ static vm_fault_t vm_fault(struct vm_fault *vmf)
 
 	mutex_lock(&client->lock);
 	region = dev_is_alive(client) ? find_slot(client, vmf->pgoff / DEV_SLOT_PAGES) : NULL;
-	if (region && region->serial == (unsigned long)vma->vm_private_data && at < region->bytes && !ovmci_window(&window) &&
+	if (region && region->serial == (unsigned long)vma->vm_private_data && at < region->bytes &&
+	    !ovmci_window(&window) &&
 	    region->offset <= window.size && at + PAGE_SIZE <= window.size - region->offset)
 		r = vmf_insert_pfn(vma, vmf->address, PHYS_PFN(window.base + region->offset + at));
 	mutex_unlock(&client->lock);

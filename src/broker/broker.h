@@ -668,6 +668,16 @@ enum brk_listener {
 int32_t brk_stream_connect(struct brk_client *client, struct vmci_handle to, enum brk_listener listener,
 			   struct brk_client **ret_device);
 
+/* --- VMs -------------------------------------------------------------------------------------------------------- */
+
+/**
+ * brk_vm_may_know() - may @client know that the VM @cid is there?
+ *
+ * Return: 0; VMCI_ERROR_INVALID_ARGS: no hello yet; VMCI_ERROR_DST_UNREACHABLE: there is none, or none for this client;
+ * VMCI_ERROR_NO_ACCESS: restricted
+ */
+int32_t brk_vm_may_know(const struct brk_client *client, uint32_t cid);
+
 /* --- For humans ------------------------------------------------------------------------------------------------- */
 
 /**

@@ -395,6 +395,18 @@ int32_t brk_meet(const struct brk_client *client, const struct brk_context *cont
 	return VMCI_SUCCESS;
 }
 
+int32_t brk_vm_may_know(const struct brk_client *client, uint32_t cid)
+{
+	const struct brk_context *context;
+
+	if (!client->context)
+		return VMCI_ERROR_INVALID_ARGS;
+	context = brk_context_present(client->brk, cid);
+	if (!context || context->presence != BRK_VM)
+		return VMCI_ERROR_DST_UNREACHABLE;
+	return brk_meet(client, context, context->is_trusted);
+}
+
 int32_t brk_watch(struct brk_client *client, uint32_t cid, bool on)
 {
 	struct brk_context *context;

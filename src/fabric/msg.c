@@ -53,7 +53,7 @@ struct rule {
 
 static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 	[FAB_HELLO] = {
-		/* A device also has descriptors: fab_check(). */
+		/* A device also has descriptors, and who holds may: fab_check(). */
 		[FAB_REQUEST] = RULE(.fields = HANDLE_CONTEXT | SIZE0 | TOKEN,
 				     .flags = FAB_F_RESUME | FAB_F_DEVICE | FAB_F_RESTRICTED | FAB_F_HOLD,
 				     .data_max = FAB_LABEL_MAX),
@@ -167,9 +167,9 @@ static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 		[FAB_REPLY] = RULE(.fields = HANDLE),
 	},
 	[FAB_STREAM_CONNECT] = {
-		[FAB_REQUEST] = RULE(.fields = HANDLE | OTHER | SIZE0, .fds = 1),
-		[FAB_REPLY] = RULE(.fields = HANDLE),
-		[FAB_ASK] = RULE(.fields = HANDLE | OTHER | SIZE0, .flags = FAB_F_PENDING, .fds = 1),
+		[FAB_REQUEST] = RULE(.fields = HANDLE | OTHER | SIZE0, .flags = FAB_F_PENDING, .fds = 1),
+		[FAB_REPLY] = RULE(.fields = HANDLE, .flags = FAB_F_PENDING),
+		[FAB_ASK] = RULE(.fields = HANDLE | OTHER | SIZES, .flags = FAB_F_PENDING, .fds = 1),
 		[FAB_ANSWER] = RULE(),
 	},
 	[FAB_STREAM_OPEN] = {
@@ -188,6 +188,10 @@ static const struct rule rules[FAB_TYPE_NUM][FAB_KIND_NUM] = {
 	[FAB_DG_BIND] = {
 		[FAB_REQUEST] = RULE(.fields = HANDLE, .fds = 1),
 		[FAB_REPLY] = RULE(.fields = HANDLE),
+	},
+	[FAB_VM_FIND] = {
+		[FAB_REQUEST] = RULE(.data_min = FAB_UUID_SIZE, .data_max = FAB_UUID_SIZE),
+		[FAB_REPLY] = RULE(.fields = HANDLE_CONTEXT),
 	},
 };
 
@@ -222,6 +226,7 @@ static const char *const names[] = {
 	[FAB_SHM_ALLOC] = "SHM_ALLOC",
 	[FAB_WINDOW] = "WINDOW",
 	[FAB_DG_BIND] = "DG_BIND",
+	[FAB_VM_FIND] = "VM_FIND",
 };
 static_assert(sizeof(names) / sizeof(names[0]) == FAB_TYPE_NUM, "each type has a name");
 
@@ -280,6 +285,8 @@ static const char *odd_flags(const struct fab_msg *msg, const struct rule *rule)
 		return "OFF with RESUME";
 	if (msg->flags & FAB_F_HOLD && msg->flags & FAB_F_DEVICE)
 		return "HOLD of a device";
+	if (msg->type == FAB_STREAM_CONNECT && msg->size1 && !(msg->flags & FAB_F_PENDING))
+		return "a stopper without PENDING";
 	if (rule->flags & FAB_F_RESUME && msg->kind == FAB_REQUEST && !(msg->flags & FAB_F_RESUME)) {
 		if (has_token(msg))
 			return "a token without RESUME";
@@ -308,7 +315,7 @@ static const char *odd_status(const struct fab_msg *msg, const struct rule *rule
 const char *fab_check(const struct fab_msg *msg)
 {
 	const struct rule *rule;
-	unsigned fds;
+	unsigned least, most;
 	const char *odd;
 
 	if ((unsigned)msg->type >= FAB_TYPE_NUM || !names[msg->type])
@@ -331,11 +338,15 @@ const char *fab_check(const struct fab_msg *msg)
 		return "too few data";
 	if (msg->len > rule->data_max)
 		return "too many data";
-	/* A device brings its two sinks along. */
-	fds = msg->type == FAB_HELLO && msg->kind == FAB_REQUEST && msg->flags & FAB_F_DEVICE ? 2 : rule->fds;
-	if (msg->n_fds < fds)
+	least = most = rule->fds;
+	/* A device brings its two sinks along; who holds a context may bring the socket that it is held by. */
+	if (msg->type == FAB_HELLO && msg->kind == FAB_REQUEST) {
+		least = most = msg->flags & FAB_F_DEVICE ? 2 : 0;
+		most += !!(msg->flags & FAB_F_HOLD);
+	}
+	if (msg->n_fds < least)
 		return "too few descriptors";
-	if (msg->n_fds > fds)
+	if (msg->n_fds > most)
 		return "too many descriptors";
 	return NULL;
 }

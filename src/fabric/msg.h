@@ -30,7 +30,8 @@
  *	----		--------------------------------------		------------------------------------
  *	HELLO		size0 version, handle.context wish, flags,	size0 version, handle.context granted,
  *			token (with RESUME) [label]			flags granted, token
- *			{DEVICE: datagrams, events; else none}
+ *			{DEVICE: datagrams, events; HOLD: socket, or
+ *			none; else none}
  *	DG_CREATE	handle.resource wish, flags, token {sink}	handle, token
  *	DG_BIND		handle wish {socket}				handle; the socket is bound
  *	DG_DESTROY	handle
@@ -66,30 +67,36 @@
  *			ADD (and ASSIGN), REMOVE, CHECK
  *	LIST		size0 first						size0 next (0: end) [text, a line per object]
  *	STREAM_BIND	handle wish {socket}				handle; the socket is bound
- *	STREAM_CONNECT	handle source, other destination,		handle source; the socket is connected
- *			size0 milliseconds {socket}
+ *	STREAM_CONNECT	handle source, other destination,		handle source, flags (PENDING); the socket is
+ *			size0 milliseconds, flags (PENDING) {socket}	connected
  *	STREAM_OPEN	handle source, other destination (devices	flags (PENDING) {socket}
  *			only)
  *	SHM_ALLOC	size0 bytes, handle.resource wish		handle, size1 offset, token [16 bytes: token of
  *			(a region in a window)				the window; its key] {memory}
  *	WINDOW		size0 bytes, flags, token [key] {memory}	token (0: nobody else gets this window)
+ *	VM_FIND		[UUID, 16 bytes]				handle.context: of the VM that has it, and runs
  *
  *	type		ask: fields					answer: fields {descriptors}
  *	BELL_OPEN	handle						{eventfd}
  *	QP_ATTACH	handle, other.context attacher, flags		status: 5
  *			(TRUSTED, DIRECT), size0 produce, size1		{memory, life}
  *			consume (attacher's)
- *	STREAM_CONNECT	handle source, other destination, size0		status: 0: the guest has accepted; with PENDING:
- *			milliseconds, flags (PENDING) {socket}		it has been asked
+ *	STREAM_CONNECT	handle source, other destination, size0		status: 0: the guest has accepted; with PENDING
+ *			milliseconds, flags (PENDING), size1 bytes	and without a stopper: it has been asked
+ *			of a stopper (with PENDING) {socket}
  *
  * A *stream* is a connected UNIX socket. In STREAM_*, handles are addresses: context and port; a context that is
  * VMCI_INVALID_ID is the client's own, a port that is VMCI_INVALID_ID one to be chosen. Sockets of STREAM_BIND and
  * STREAM_CONNECT are the program's own, which go on being what it uses: fabric/stream.h, with what each status means.
  * PENDING: who is connected to is a guest that has not been heard; FAB_STREAM_HELLO bytes over the stream say that it
- * accepts, before anything else; end of file without them that it does not.
+ * accepts, before anything else; end of file without them that it does not. A program that says PENDING gets a socket
+ * that cannot be written to until the guest accepts: a *stopper*, so many bytes, lies before the guest's device, which
+ * takes it away then. If the guest does not accept, the stopper stays, the socket is ended, and an urgent byte (MSG_OOB)
+ * before that is the reason: a VMCI_ERROR_*, negated. Fabric protocol, 13.
  *
  * HOLD: the connection keeps its context alive, and is good for nothing else. Whoever has it may have fewer rights than
- * who made it; so whatever is said over it after HELLO ends it.
+ * who made it; so whatever is said over it after HELLO ends it. With a socket (SOCK_SEQPACKET, the program's own), the
+ * context is there as long as anybody has that, too, and after a restart of vmcid; it is good for nothing else either.
  *
  * A *sink* is one end of a SOCK_SEQPACKET socket pair that the client made; vmcid writes datagrams into it, each with
  * its header, and the client reads them from the other end. The client keeps a copy of the sink, so that the pair
@@ -133,6 +140,7 @@
 #define FAB_LABEL_MAX 64u	/* HELLO: the program's name, for the log; any bytes */
 #define FAB_KEY_MAX 72u		/* WINDOW, SHM_ALLOC: what a window is known by; any bytes but 0 */
 #define FAB_NAME_MAX 300u	/* NAME: request and reply (VMCI SDK reference, 6.2) */
+#define FAB_UUID_SIZE 16u	/* VM_FIND: in the order in which the bytes are written */
 #define FAB_PIPELINE 64u	/* requests of one client under way */
 #define FAB_LIFE_HELLO 4u
 #define FAB_STREAM_HELLO 1u	/* whatever its value */
@@ -168,6 +176,7 @@ enum fab_type {
 	FAB_SHM_ALLOC,
 	FAB_WINDOW,
 	FAB_DG_BIND,
+	FAB_VM_FIND,
 	FAB_TYPE_NUM,
 };
 
@@ -190,9 +199,9 @@ enum fab_kind {
 #define FAB_F_CHECK 0x100u
 #define FAB_F_ASSIGN 0x200u	/* GROUP_MEMBER: the member may be given privileges through the group */
 #define FAB_F_DIRECT 0x400u	/* QP_*: the guest's own pages (fabric/direct.h); reply: they will come over the life */
-#define FAB_F_PENDING 0x800u	/* STREAM_*: the first byte says whether the guest accepts */
+#define FAB_F_PENDING 0x800u	/* STREAM_*: the socket says later whether the guest accepts */
 #define FAB_F_WINDOW 0x1000u	/* reply to HELLO: regions of this context lie in a window, see SHM_ALLOC */
-#define FAB_F_HOLD 0x2000u	/* HELLO: nothing will be asked over this connection; not of a device */
+#define FAB_F_HOLD 0x2000u	/* HELLO: nothing will be asked over this connection {or a socket}; not of a device */
 #define FAB_F_ALL 0x3fffu
 
 /**

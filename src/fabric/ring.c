@@ -257,7 +257,8 @@ int ring_map_direct(int memory, int life, uint32_t cid, uint64_t produce, uint64
 	return map_as_attacher(memory, life, cid, produce, consume, true, ret_ring);
 }
 
-int ring_map_device(void *map, size_t size, uint64_t produce, uint64_t consume, bool is_attached, struct ring **ret_ring)
+int ring_map_device(void *map, size_t size, uint64_t produce, uint64_t consume, bool is_attached,
+		    struct ring **ret_ring)
 {
 	uint8_t *own = map, *peer = own + RING_PAGE + ring_pages_of(produce);
 	struct ring *ring;

@@ -145,7 +145,8 @@ int ring_map_direct(int memory, int life, uint32_t cid, uint64_t produce, uint64
  * There is no life socket: ring_fd() is -1, ring_arm() makes nobody wake us, and who leaves is told to the view by
  * ring_set_state(). Return: 0; -EINVAL: sizes; -ENOMEM
  */
-int ring_map_device(void *map, size_t size, uint64_t produce, uint64_t consume, bool is_attached, struct ring **ret_ring);
+int ring_map_device(void *map, size_t size, uint64_t produce, uint64_t consume, bool is_attached,
+		    struct ring **ret_ring);
 
 /* ring_set_state() - of such a view: this has become of the peer, context @cid. RING_LEFT is for ever */
 void ring_set_state(struct ring *ring, enum ring_state state, uint32_t cid);

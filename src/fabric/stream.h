@@ -75,7 +75,12 @@ int32_t fab_stream_bind(struct fab_client *client, int fd, uint32_t port, int ti
 int32_t fab_stream_connect(struct fab_client *client, int fd, uint32_t source, struct vmci_handle to,
 			   unsigned timeout_ms, uint32_t *ret_source);
 
-/* fab_stream_request() - the request of fab_stream_connect(), to be sent with fab_send(); @fd stays the caller's */
+/*
+ * fab_stream_request() - the request of fab_stream_connect(), to be sent with fab_send(); @fd stays the caller's
+ *
+ * With FAB_F_PENDING in its flags nobody waits for a guest: if the reply has it, too, @fd can be written to when the
+ * guest has accepted, or fails (fabric protocol, 13).
+ */
 struct fab_msg fab_stream_request(int fd, uint32_t source, struct vmci_handle to, unsigned timeout_ms);
 
 /**

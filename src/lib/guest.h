@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Membership of a guest that has a driver and no broker: datagrams, names and shared memory. With our vmci.ko they are
- * /dev/vmci's, which has queue pairs, doorbells and events, too (guest_dev.h). With the in-box driver they go over AF_VSOCK
- * datagram sockets: VMCI SDK reference, 10.3; socket reference, 11; for shared memory proto/share.h.
+ * /dev/vmci's, which has queue pairs, doorbells and events, too (guest_dev.h). With the in-box driver they go over
+ * AF_VSOCK datagram sockets: VMCI SDK reference, 10.3; socket reference, 11; for shared memory proto/share.h.
  *
  * What the rest of libvmci does with it:
  *
@@ -49,9 +49,9 @@ struct guest_shm;
  * @send: one datagram. Bytes, or a negative errno
  * @recv: one datagram, or what fits into @size; @flags are recvmsg()'s, and whether it was cut goes to
  *	  @ret_cut. Bytes, or a negative errno
- * @shm_get, @shm_query, @shm_detach: shared memory: fill @shm, but for its list; the size; detach, the memory is not mapped
- *	  any more, @shm->fd is closed by the caller. VMCI codes. NULL: the service is asked over datagrams, and the
- *	  window is found below @pci_devices
+ * @shm_get, @shm_query, @shm_detach: shared memory: fill @shm, but for its list; the size; detach, the memory is not
+ *	  mapped any more, @shm->fd is closed by the caller. VMCI codes. NULL: the service is asked over datagrams, and
+ *	  the window is found below @pci_devices
  */
 struct guest_ports {
 	const char *name;

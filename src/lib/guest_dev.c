@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Membership of a guest: /dev/vmci of our vmci.ko. An endpoint is a file of its own, so that it can be polled, and so is
- * an attachment to shared memory, so that it ends by itself; all else belongs to the membership's file.
+ * Membership of a guest: /dev/vmci of our vmci.ko. An endpoint is a file of its own, so that it can be polled, and so
+ * is an attachment to shared memory, so that it ends by itself; all else belongs to the membership's file.
  *
  * The host personality of the in-box driver has a /dev/vmci, too. It does not know the first call, and is left alone.
  */
@@ -22,6 +22,8 @@
 
 /* The layout of rings that the library knows; the kernel's pages are as large on all machines that it runs on today. */
 #define DEV_PAGE 4096
+
+#define CREATE_TRIES 10
 
 #define EVENTS (1u << VMCI_EVENT_CTX_REMOVED | 1u << VMCI_EVENT_QP_PEER_ATTACH | 1u << VMCI_EVENT_QP_PEER_DETACH)
 
@@ -290,8 +292,10 @@ int guest_dev_qpair_create(int device, struct vmci_handle *handle, uint64_t prod
 
 	if (sysconf(_SC_PAGESIZE) != DEV_PAGE)
 		return lib_fail(VMCI_ERROR_UNAVAILABLE, "queue pairs of guests have pages of %d bytes", DEV_PAGE);
-	if (ioctl(device, VMCI_DEV_QPAIR_CREATE, &qpair) < 0)
-		return fail(errno, "queue pair");
+	/* Too many pairs came and went while this one was made. */
+	for (int tries = 0; ioctl(device, VMCI_DEV_QPAIR_CREATE, &qpair) < 0; tries++)
+		if (errno != EAGAIN || tries == CREATE_TRIES)
+			return fail(errno, "queue pair");
 	if (qpair.result < 0)
 		return refused(qpair.result, "queue pair");
 	*handle = from_dev(qpair.handle);
@@ -374,6 +378,10 @@ int guest_dev_event(int device, struct vmci_event *ret_event)
 
 	if (ioctl(device, VMCI_DEV_EVENT_READ, &event) < 0)
 		return errno == EAGAIN ? VMCI_ERROR_WOULD_BLOCK : fail(errno, "events");
-	*ret_event = (struct vmci_event){ .id = event.event, .context = event.context, .handle = from_dev(event.handle) };
+	*ret_event = (struct vmci_event){
+		.id = event.event,
+		.context = event.context,
+		.handle = from_dev(event.handle),
+	};
 	return VMCI_SUCCESS;
 }

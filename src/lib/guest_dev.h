@@ -3,8 +3,8 @@
  * /dev/vmci of our vmci.ko (kernel/uapi/vmci_dev.h): what a membership of a guest has there that goes beyond datagrams,
  * names and shared memory (lib/guest.h).
  *
- * All but the first take the membership's file, lib_device(). Any thread; none waits. They return 0 or more, or VMCI_ERROR_*
- * with vmci_errmsg(); VMCI_ERROR_UNAVAILABLE: the device has gone.
+ * All but the first take the membership's file, lib_device(). Any thread; none waits. They return 0 or more, or
+ * VMCI_ERROR_* with vmci_errmsg(); VMCI_ERROR_UNAVAILABLE: the device has gone.
  */
 #ifndef LIB_GUEST_DEV_H
 #define LIB_GUEST_DEV_H

@@ -25,11 +25,11 @@
  * nobody needs to look at who finds bytes each time. So here somebody does, at each call that touches the rings, if the
  * last look was a while ago. And who attaches waits until the pages have come.
  *
- * In a guest with /dev/vmci the kernel maps the guest's own pages, and tells by an eventfd, @wake, what has become of the
- * peer. Nobody tells when the peer moves an index: at the other side is a device that copies (the host's bridge), or a
- * program of this guest. So who waits looks again and again, at intervals that double from NAP_FIRST_NS on, and that
- * begin anew whenever something has moved; long ones after a while. @wake is in the place of the life socket, and in
- * vmci_qpair_fd() a timer stands beside it.
+ * In a guest with /dev/vmci the kernel maps the guest's own pages, and tells by an eventfd, @wake, what has become of
+ * the peer. Nobody tells when the peer moves an index: at the other side is a device that copies (the host's bridge),
+ * or a program of this guest. So who waits looks again and again, at intervals that double from NAP_FIRST_NS on, and
+ * that begin anew whenever something has moved; long ones after a while. @wake is in the place of the life socket, and
+ * in vmci_qpair_fd() a timer stands beside it.
  *
  * Locks: the membership's, then ours. No lib_*() function is called with ours held.
  */
@@ -64,8 +64,8 @@ _Static_assert((int)RING_WAITING == VMCI_QPAIR_WAITING && (int)RING_ATTACHED == 
 #define SPIN_CLOCK 32u		/* looks between two looks at the clock */
 
 /*
- * In a guest: the first pause between two looks, the longest one of a pair that was used lately, and of one that was not.
- * They are those of the device's bridges, which look at us in the same way.
+ * In a guest: the first pause between two looks, the longest one of a pair that was used lately, and of one that was
+ * not. They are those of the device's bridges, which look at us in the same way.
  */
 #define NAP_FIRST_NS 50000u
 #define NAP_LAST_NS 1000000u

@@ -325,6 +325,12 @@
 /* Binding and connecting a socket never waits, unless somebody else who has it sees to that; then for so long. */
 #define LIMIT_PORTS_WAIT_USEC 10000u
 
+/*
+ * Bytes that stop the socket of a program that connects to a guest and must not wait: a quarter of its send buffer, which
+ * has 208 KiB by default. Where it has more than four times this, connecting waits.
+ */
+#define LIMIT_PORTS_STOPPER (1u << 20)
+
 /* Programs that connect to one guest at the same moment: more than a listener's queue usually has room for. */
 #define LIMIT_VMCID_CONNECTS 256u
 

@@ -29,10 +29,18 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <time.h>
 
 #include "lib/start.h"
 #include "sock/sys.h"
+
+/* One call that receives waits for this long at most (SO_RCVTIMEO). */
+#define RECEIVE_MS 1000
+
+/* Microseconds for which a reply is looked for before it is waited for, and how many are not after a look in vain. */
+#define LOOK_US 60
+#define LOOK_SKIP 32
 
 /* Between two attempts to connect. */
 #define RETRY_MS 20
@@ -52,21 +60,29 @@ struct who {
 	gid_t gid;
 };
 
-static struct {
+/* @who: whose it is; @dev, @ino: of the socket */
+struct connection {
 	int fd;
 	struct who who;
 	dev_t dev;
 	ino_t ino;
-} spare;
+};
+
+static struct connection spare;
 
 static atomic_bool was_there;
 
-static uint64_t now_ms(void)
+static uint64_t now_us(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static uint64_t now_ms(void)
+{
+	return now_us() / 1000;
 }
 
 uint32_t ask_cid(void)
@@ -112,27 +128,50 @@ static bool is_same(const struct who *a, const struct who *b)
 	return a->pid == b->pid && a->uid == b->uid && a->gid == b->gid;
 }
 
-/* Return: a connection of @who that has said hello, or -1 */
-static int take_spare(const struct who *who)
+/* Return: are we BUSY with a spare of @who now? If not, there is none any more, or somebody else is. */
+static bool hold_spare(const struct who *who)
 {
-	int expected = KEPT, fd = -1;
+	int expected = KEPT;
 	struct stat st;
 
 	if (!atomic_compare_exchange_strong(&state, &expected, BUSY))
-		return -1;
+		return false;
 	if (!fstat(spare.fd, &st) && st.st_dev == spare.dev && st.st_ino == spare.ino) {
-		fd = spare.fd;
+		if (is_same(&spare.who, who))
+			return true;
 		/* Of before setuid(2), or the parent's: a child that was made past the C library. */
-		if (!is_same(&spare.who, who)) {
-			close(fd);
-			fd = -1;
-		}
+		close(spare.fd);
 	}
 	atomic_store(&state, NONE);
-	return fd;
+	return false;
 }
 
-/* @who: what we were before @fd was connected, or was the spare. Who is another by now does not keep it. */
+/* Return: a connection of @who that has said hello, or one without a descriptor */
+static struct connection take_spare(const struct who *who)
+{
+	struct connection taken = { .fd = -1 };
+
+	if (hold_spare(who)) {
+		taken = spare;
+		atomic_store(&state, NONE);
+	}
+	return taken;
+}
+
+/* After take_spare(): it is what it was, and is looked at when it is taken again. */
+static void put_back(const struct connection *taken)
+{
+	int expected = NONE;
+
+	if (!atomic_compare_exchange_strong(&state, &expected, BUSY)) {
+		close(taken->fd);
+		return;
+	}
+	spare = *taken;
+	atomic_store(&state, KEPT);
+}
+
+/* A new one. @who: what we were before @fd was connected. Who is another by now does not keep it. */
 static void put_spare(int fd, const struct who *who)
 {
 	int expected = NONE, high;
@@ -228,6 +267,34 @@ static int tell(int fd, const struct fab_msg *msg, const struct iovec *data, uns
 	return r;
 }
 
+/*
+ * Look for the reply for a moment before it is waited for: vmcid needs less time for it than a CPU needs to fall asleep
+ * and to wake up again. Where it is in vain (vmcid has no other CPU, or much to do, or asks a guest) it is not tried
+ * again for a while.
+ *
+ * Return: bytes received, or -1: it is not there
+ */
+static ssize_t look(int fd, struct msghdr *hdr)
+{
+	static atomic_uint skip;
+	unsigned left = atomic_load_explicit(&skip, memory_order_relaxed);
+	uint64_t end;
+	ssize_t n;
+
+	if (left) {
+		atomic_store_explicit(&skip, left - 1, memory_order_relaxed);
+		return -1;
+	}
+	end = now_us() + LOOK_US;
+	do {
+		n = sys_recvmsg(fd, hdr, MSG_DONTWAIT);
+		if (n >= 0)
+			return n;
+	} while (errno == EAGAIN && now_us() < end);
+	atomic_store_explicit(&skip, LOOK_SKIP, memory_order_relaxed);
+	return -1;
+}
+
 /* Return: 0; -EPIPE: vmcid has gone; -ETIMEDOUT; -EPROTO */
 static int hear(int fd, const struct fab_msg *request, uint64_t until, struct fab_msg *ret_reply)
 {
@@ -235,15 +302,16 @@ static int hear(int fd, const struct fab_msg *request, uint64_t until, struct fa
 	struct iovec iov = { .iov_base = buf, .iov_len = sizeof(buf) };
 	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
 	struct fab_msg reply;
-	bool is_reset = false;
-	ssize_t n;
+	bool is_reset = false, may_block = now_ms() + RECEIVE_MS <= until;
+	ssize_t n = look(fd, &hdr);
 	int r;
 
-	for (;;) {
-		r = wait_for(fd, POLLIN, until);
+	for (; n < 0; may_block = false) {
+		/* Nearly always what we wait for comes, and poll(2) is for those cases in which it does not. */
+		r = may_block ? 0 : wait_for(fd, POLLIN, until);
 		if (r)
 			return r;
-		n = sys_recvmsg(fd, &hdr, MSG_DONTWAIT);
+		n = sys_recvmsg(fd, &hdr, may_block ? 0 : MSG_DONTWAIT);
 		if (n >= 0)
 			break;
 		if (errno == EAGAIN || errno == EINTR)
@@ -315,6 +383,7 @@ static int come(uint64_t until)
 {
 	struct fab_msg msg = hello();
 	struct iovec label = { .iov_base = (void *)(uintptr_t)msg.data, .iov_len = msg.len };
+	const struct timeval patience = { .tv_sec = RECEIVE_MS / 1000 };
 	struct home home;
 	int fd = -1, r;
 
@@ -323,6 +392,11 @@ static int come(uint64_t until)
 		return r == VMCI_ERROR_NO_ACCESS ? -EACCES : -ENETUNREACH;
 	if (fd < 0)
 		return -ENETUNREACH;
+	if (sys_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience))) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
 	r = tell(fd, &msg, &label, msg.len ? 1 : 0, until);
 	if (r) {
 		close(fd);
@@ -340,17 +414,18 @@ static int is_there(uint32_t *ret_flags)
 {
 	uint64_t patience = now_ms() + ASK_PATIENCE_MS;
 	struct who who = who_am_i();
-	int fd = ret_flags ? -1 : take_spare(&who), r;
+	int fd, r;
 
-	if (fd >= 0) {
-		struct pollfd pollfd = { .fd = fd, .events = POLLIN };
+	if (!ret_flags && hold_spare(&who)) {
+		struct pollfd pollfd = { .fd = spare.fd, .events = POLLIN };
 
 		/* Nothing is expected from vmcid but its end. */
 		if (!sys_poll(&pollfd, 1, 0)) {
-			put_spare(fd, &who);
+			atomic_store(&state, KEPT);
 			return 0;
 		}
-		close(fd);
+		close(spare.fd);
+		atomic_store(&state, NONE);
 	}
 	for (;;) {
 		uint64_t until = now_ms() + ASK_REPLY_MS;
@@ -396,9 +471,9 @@ static int do_ask(struct fab_msg *request, const struct iovec *data, unsigned n_
 	for (;;) {
 		uint64_t until = now_ms() + (uint64_t)timeout_ms;
 		struct who who = who_am_i();
-		int fd = take_spare(&who);
-		bool is_new = fd < 0, is_told = false;
-		int r = 0;
+		struct connection taken = take_spare(&who);
+		bool is_new = taken.fd < 0, is_told = false;
+		int fd = taken.fd, r = 0;
 
 		if (is_new)
 			r = fd = come(until);
@@ -409,10 +484,12 @@ static int do_ask(struct fab_msg *request, const struct iovec *data, unsigned n_
 				r = hear_hello(fd, until, NULL);
 			if (!r)
 				r = hear(fd, request, until, ret_reply);
-			if (!r) {
+			if (!r && is_new)
 				put_spare(fd, &who);
+			else if (!r)
+				put_back(&taken);
+			if (!r)
 				return 0;
-			}
 			close(fd);
 		}
 		if (r == -EPIPE && is_told && !again)

@@ -21,6 +21,8 @@ enum mark_kind {
 
 #define MARK_WILD 0x1u	/* bound to any context */
 #define MARK_DST 0x2u	/* a datagram socket with a default destination */
+#define MARK_CONNECTING 0x4u	/* connect() has said EINPROGRESS, and nobody has been told yet what came of it */
+#define MARK_FAILED 0x8u	/* it has failed, and somebody has been told */
 
 /**
  * struct mark - see above

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Options, and what /dev/vsock knows. Sockets reference, 2.2, 3.2 and 4.12. */
+#include <assert.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <string.h>
 #include <sys/time.h>
 
+#include "base/uuid.h"
 #include "proto/limits.h"
 #include "sock/ask.h"
 #include "sock/sock.h"
@@ -48,8 +50,26 @@ static int put_int(int value, void *ret_value, socklen_t *len)
 	return 0;
 }
 
-static int get_socket_level(const struct sock *sock, int name, void *ret_value, socklen_t *len)
+static int get_error(struct sock *sock, void *ret_value, socklen_t *len)
 {
+	bool is_told = sock->mark.flags & MARK_FAILED;
+	socklen_t own_len = sizeof(int);
+	int r, own;
+
+	if (!(sock->mark.flags & (MARK_CONNECTING | MARK_FAILED)))
+		return -ENOENT;
+	r = sock_connecting(sock);
+	if (!r)
+		return -ENOENT;
+	if (is_told)
+		(void)sys_getsockopt(sock->fd, SOL_SOCKET, SO_ERROR, &own, &own_len);
+	return put_int(is_told || r == -EINPROGRESS ? 0 : -r, ret_value, len);
+}
+
+static int get_socket_level(struct sock *sock, int name, void *ret_value, socklen_t *len)
+{
+	const uint64_t no_rate = UINT64_MAX;
+
 	switch (name) {
 	case SO_DOMAIN:
 		return put_int(SOCK_FAMILY, ret_value, len);
@@ -57,8 +77,13 @@ static int get_socket_level(const struct sock *sock, int name, void *ret_value, 
 		/* Ours is none of the program's. */
 		*len = 0;
 		return 0;
+	case SO_ERROR:
+		return get_error(sock, ret_value, len);
+	case SO_MAX_PACING_RATE:
+		/* Nor is this. */
+		return *len < sizeof(no_rate) ? put_int(-1, ret_value, len) :
+						put(&no_rate, sizeof(no_rate), ret_value, len);
 	default:
-		(void)sock;
 		return -ENOENT;
 	}
 }
@@ -114,7 +139,8 @@ int sock_getsockopt(int fd, int level, int name, void *ret_value, socklen_t *len
 	struct sock sock;
 	int r;
 
-	if (level == SOL_SOCKET && name != SO_DOMAIN && name != SO_GET_FILTER)
+	if (level == SOL_SOCKET && name != SO_DOMAIN && name != SO_GET_FILTER && name != SO_ERROR &&
+	    name != SO_MAX_PACING_RATE)
 		return -ENOENT;
 	r = sock_look(fd, &sock);
 	if (r)
@@ -186,7 +212,7 @@ int sock_setsockopt(int fd, int level, int name, const void *value, socklen_t le
 	int r;
 
 	if (level == SOL_SOCKET && name != SO_ATTACH_FILTER && name != SO_DETACH_FILTER && name != SO_ATTACH_BPF &&
-	    name != SO_LOCK_FILTER)
+	    name != SO_LOCK_FILTER && name != SO_MAX_PACING_RATE)
 		return -ENOENT;
 	r = sock_look(fd, &sock);
 	if (r)
@@ -234,6 +260,33 @@ int sock_open_device(int flags)
 	return r;
 }
 
+/* What VMCISock_Uuid2ContextId() asks */
+struct uuid_question {
+	uint32_t cid;
+	uint32_t pad;
+	char text[128];
+};
+
+static int find_vm(struct uuid_question *question)
+{
+	struct fab_msg request = { .type = FAB_VM_FIND, .len = FAB_UUID_SIZE }, reply;
+	uint8_t uuid[FAB_UUID_SIZE];
+	struct iovec data = { .iov_base = uuid, .iov_len = sizeof(uuid) };
+	int r;
+
+	static_assert(FAB_UUID_SIZE == UUID_SIZE, "the same on the wire");
+	if (!memchr(question->text, '\0', sizeof(question->text)) || !uuid_parse(question->text, uuid))
+		return -EINVAL;
+	request.data = uuid;
+	r = ask(&request, &data, 1, true, ASK_REPLY_MS, &reply);
+	if (r)
+		return r;
+	if (reply.status < 0)
+		return reply.status == VMCI_ERROR_NOT_FOUND ? -ENODEV : -ENETUNREACH;
+	question->cid = reply.handle.context;
+	return 0;
+}
+
 /* epoch, major, minor: sockets reference, 2.3 */
 static unsigned version(void)
 {
@@ -252,10 +305,10 @@ int sock_ioctl(int fd, unsigned long request, void *arg)
 	r = sock_look(fd, &sock);
 	if (r)
 		return r;
-	if (request == IOCTL_UUID_TO_CID)
-		return -EINVAL;
 	if (!arg)
 		return -EFAULT;
+	if (request == IOCTL_UUID_TO_CID)
+		return find_vm(arg);
 	value = request == IOCTL_VERSION ? version() : request == IOCTL_GET_AF_VALUE ? SOCK_FAMILY : sock.mark.cid;
 	memcpy(arg, &value, sizeof(value));
 	return 0;

@@ -10,16 +10,25 @@
  *	its address, its peer's	their names, which vmcid has given (fabric/address.h; of datagrams: dgram.c)
  *	listening		SO_ACCEPTCONN
  *	connected		it has a peer; datagrams: the mark has a destination
+ *	being connected		the mark, and that it cannot be written to
  *	options			the mark
  *
  * So everything holds after fork, exec and dup, and for who is passed the descriptor; several processes may use one
  * socket; and vmcid may be killed meanwhile. Bytes of streams are moved by the kernel's own calls, which we have no
  * part in.
  *
- * vmcid is asked when a socket is bound or connected, and for each datagram that is sent. connect() waits for what
- * vmcid says, also on a socket that must not block: there is no way to make a socket's poll(2) wait for something
- * else than the socket. Among programs it takes as long as any call of vmcid; a guest has the connect time-out of the
- * socket.
+ * vmcid is asked when a socket is bound or connected, and for each datagram that is sent. Among programs connect()
+ * takes as long as any call of vmcid; a guest has the connect time-out of the socket to answer (fabric protocol, 13):
+ *
+ *	connect()	vmcid connects the socket to what will be the guest's end, and puts so many bytes before it that
+ *			poll(2) and the like say that it cannot be written to: MARK_CONNECTING. A socket that must not
+ *			block is left like that (EINPROGRESS), another one waited for here
+ *	accepted	the guest's device reads these bytes, and the socket can be written to
+ *	not accepted	the device sends an urgent byte, the reason, which no ordinary recv(2) returns, and leaves the bytes
+ *			unread: the kernel makes that an error of the socket (POLLERR, POLLHUP)
+ *
+ * So nobody has to do anything in between, and everybody who has the socket sees the same. Who asks first what came of
+ * it (SO_ERROR, connect()) is told, and the mark says so to the others.
  *
  * A socket that was bound, or where a connect to a guest has failed, cannot be connected any more. It is then
  * replaced by a new one under the same number. So is one that another user has made (we, before setuid(2)), before it
@@ -32,6 +41,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +58,9 @@
 
 /* A listener whose queue is full is tried again after this, if the caller may wait. */
 #define CROWD_MS 5
+
+/* A device whose guest has not answered in time gets this long more to say so. */
+#define LATE_MS 2000u
 
 #define ADDRESS_SIZE 16u
 #define FLAG_TO_HOST 0x01u
@@ -312,7 +325,7 @@ static int renew(const struct sock *sock)
 
 	if (status < 0 || flags < 0)
 		return -errno;
-	mark.flags &= ~MARK_WILD;
+	mark.flags &= ~(MARK_WILD | MARK_CONNECTING | MARK_FAILED);
 	fd = make(mark.kind, SOCK_CLOEXEC | (status & O_NONBLOCK ? SOCK_NONBLOCK : 0), &mark);
 	if (fd < 0)
 		return fd;
@@ -439,21 +452,92 @@ static int errno_of_connect(int32_t status)
 	}
 }
 
-/* Return: what vmcid says, also that it has succeeded; a negative errno goes to @ret_error */
+/* The urgent byte, why a guest has not accepted. It stays, for whoever else asks at the same time. 0: there is none */
+static int read_reason(int fd)
+{
+	uint8_t code;
+	struct iovec iov = { .iov_base = &code, .iov_len = sizeof(code) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	return sys_recvmsg(fd, &msg, MSG_OOB | MSG_DONTWAIT | MSG_PEEK) == 1 ? code : 0;
+}
+
+/*
+ * What has come of a connect that has said EINPROGRESS? 0; -EINPROGRESS: nothing yet; another negative errno
+ * @tell: it is said which one, and that only once
+ */
+static int outcome(int fd, bool tell)
+{
+	struct pollfd pollfd = { .fd = fd, .events = POLLOUT };
+	int code, error = 0;
+
+	if (sys_poll(&pollfd, 1, 0) <= 0)
+		return -EINPROGRESS;
+	if (!(pollfd.revents & (POLLERR | POLLHUP)))
+		return 0;
+	code = read_reason(fd);
+	if (tell)
+		error = option(fd, SO_ERROR);
+	if (code)
+		return errno_of_connect(-code);
+	if (error > 0)
+		return -error;
+	/* Either the guest has accepted, and then closed, or somebody has shut it down before. */
+	return pollfd.revents & POLLOUT && !(pollfd.revents & POLLERR) ? 0 : -ECONNRESET;
+}
+
+static int connecting(struct sock *sock, bool tell)
+{
+	int error = errno, r = 0;
+
+	if (sock->mark.flags & MARK_FAILED)
+		return -ENOTCONN;
+	if (!(sock->mark.flags & MARK_CONNECTING))
+		return 0;
+	r = outcome(sock->fd, tell);
+	if (!r || (tell && r != -EINPROGRESS)) {
+		sock->mark.flags &= ~MARK_CONNECTING;
+		if (r)
+			sock->mark.flags |= MARK_FAILED;
+		mark_write(sock->fd, &sock->mark);
+	}
+	errno = error;
+	return r;
+}
+
+int sock_connecting(struct sock *sock)
+{
+	return connecting(sock, true);
+}
+
+/* Like sock_connecting(), but tells nobody, so that SO_ERROR and connect() can */
+static bool is_not_connected(struct sock *sock)
+{
+	return connecting(sock, false) != 0;
+}
+
+/* Return: what vmcid says, also that it has succeeded; a negative errno goes to @ret_error: -EINPROGRESS, too */
 static int32_t ask_to_connect(const struct sock *sock, uint32_t source, struct vmci_handle to, unsigned timeout_ms,
 			      int *ret_error)
 {
 	struct fab_msg request = fab_stream_request(sock->fd, source, to, timeout_ms), reply;
-	int r = ask(&request, NULL, 0, false, (int)timeout_ms + 2000, &reply);
+	int r;
 
-	if (r == -EPIPE && is_connected(sock->fd))
+	request.flags = FAB_F_PENDING;
+	r = ask(&request, NULL, 0, false, (int)timeout_ms + 2000, &reply);
+	/* To a program, or to a guest whose device goes on without vmcid: the socket says which. */
+	if (r == -EPIPE && is_connected(sock->fd)) {
+		*ret_error = outcome(sock->fd, true);
 		return 0;
+	}
 	if (r == -EPIPE)
 		r = ask(&request, NULL, 0, false, (int)timeout_ms + 2000, &reply);
 	if (r) {
 		*ret_error = r == -EPIPE ? -ENETUNREACH : r;
 		return VMCI_ERROR_UNAVAILABLE;
 	}
+	if (reply.flags & FAB_F_PENDING)
+		*ret_error = -EINPROGRESS;
 	return reply.status;
 }
 
@@ -465,20 +549,60 @@ static uint64_t now_us(void)
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static int connect_stream(const struct sock *sock, struct vmci_handle to)
+/* The guest has been asked. Return: 0; a negative errno, which ends it */
+static int mark_connecting(struct sock *sock)
+{
+	/* Another thread may have closed it. */
+	if (mark_read(sock->fd, &sock->mark))
+		return -ECONNRESET;
+	sock->mark.flags |= MARK_CONNECTING;
+	return mark_write(sock->fd, &sock->mark);
+}
+
+/*
+ * Wait for what comes of it. The guest's device ends it in time; if it does not, it hangs.
+ *
+ * Return: 0; -EINTR: a signal, and it goes on; another negative errno
+ */
+static int wait_for_guest(struct sock *sock)
+{
+	uint64_t until = now_us() + sock->mark.timeout_us + LATE_MS * 1000, now;
+	struct pollfd pollfd = { .fd = sock->fd, .events = POLLOUT };
+	int r;
+
+	while ((r = sock_connecting(sock)) == -EINPROGRESS) {
+		now = now_us();
+		if (now >= until)
+			return -ETIMEDOUT;
+		if (sys_poll(&pollfd, 1, until - now > INT_MAX ? INT_MAX / 1000 : (int)((until - now) / 1000 + 1)) < 0)
+			return -errno;
+		/* Another thread may have been told, or have closed it. */
+		if (mark_read(sock->fd, &sock->mark) || sock->mark.flags & MARK_FAILED)
+			return -ECONNRESET;
+	}
+	return r;
+}
+
+static bool may_wait(const struct sock *sock)
+{
+	return !(fcntl(sock->fd, F_GETFL) & O_NONBLOCK);
+}
+
+/* @self: its own address, or NULL: it has none */
+static int connect_stream(struct sock *sock, const struct fab_address *self, struct vmci_handle to)
 {
 	uint64_t timeout_us = sock->mark.timeout_us, until = now_us() + timeout_us;
 	unsigned timeout_ms =
 		timeout_us / 1000 >= FAB_CONNECT_MAX_MS ? FAB_CONNECT_MAX_MS : (unsigned)((timeout_us + 999) / 1000);
-	bool may_wait = !(fcntl(sock->fd, F_GETFL) & O_NONBLOCK);
 	uint32_t source = VMCI_INVALID_ID;
-	struct fab_address self;
 	int32_t status;
 	int error = 0, r;
 
-	if (!self_of(sock->fd, &self) && self.kind == FAB_ADDRESS_PORT) {
+	if (self && self->kind == FAB_ADDRESS_PORT) {
 		r = renew(sock);
-		source = self.port;
+		source = self->port;
+	} else if (sock->mark.flags & MARK_FAILED) {
+		r = renew(sock);
 	} else {
 		r = sock_own(sock);
 	}
@@ -486,11 +610,20 @@ static int connect_stream(const struct sock *sock, struct vmci_handle to)
 		return r;
 	for (;;) {
 		status = ask_to_connect(sock, source, to, timeout_ms, &error);
-		if (status != VMCI_ERROR_WOULD_BLOCK || !may_wait || now_us() >= until)
+		if (status != VMCI_ERROR_WOULD_BLOCK || !may_wait(sock) || now_us() >= until)
 			break;
 		sys_poll(NULL, 0, CROWD_MS);
 	}
-	if (status >= 0)
+	if (status >= 0 && error == -EINPROGRESS) {
+		error = mark_connecting(sock);
+		if (!error && !may_wait(sock))
+			return -EINPROGRESS;
+		if (!error)
+			error = wait_for_guest(sock);
+		if (error == -EINTR)
+			return error;
+	}
+	if (status >= 0 && !error)
 		return 0;
 	/* For a second try; see fab_stream_connect(). */
 	if ((status != VMCI_ERROR_NOT_FOUND && status != VMCI_ERROR_WOULD_BLOCK) || is_connected(sock->fd))
@@ -498,11 +631,23 @@ static int connect_stream(const struct sock *sock, struct vmci_handle to)
 	return error ? error : errno_of_connect(status);
 }
 
+/* connect() of a socket that is being connected. Return: -EALREADY; -EISCONN; why it has failed */
+static int connect_again(struct sock *sock)
+{
+	int r = sock_connecting(sock);
+
+	if (r != -EINPROGRESS)
+		return r ? r : -EISCONN;
+	return may_wait(sock) ? wait_for_guest(sock) : -EALREADY;
+}
+
 int sock_connect(int fd, const struct sockaddr *address, socklen_t len)
 {
+	struct fab_address self;
 	struct vmci_handle to;
 	struct sock sock;
 	int r = sock_look(fd, &sock);
+	bool has_name;
 
 	if (r)
 		return r;
@@ -510,9 +655,13 @@ int sock_connect(int fd, const struct sockaddr *address, socklen_t len)
 		return -ENOTSOCK;
 	if (sock.mark.kind == MARK_DGRAM)
 		return sock_dgram_connect(&sock, address, len);
-	if (is_connected(fd))
+	if (sock.mark.flags & MARK_CONNECTING)
+		return connect_again(&sock);
+	/* What is connected, or listens, was given a name before. */
+	has_name = !self_of(fd, &self);
+	if (has_name && !(sock.mark.flags & MARK_FAILED) && is_connected(fd))
 		return -EISCONN;
-	if (option(fd, SO_ACCEPTCONN) > 0)
+	if (has_name && option(fd, SO_ACCEPTCONN) > 0)
 		return -EINVAL;
 	r = sock_address(address, len, &to);
 	if (r)
@@ -520,7 +669,7 @@ int sock_connect(int fd, const struct sockaddr *address, socklen_t len)
 	to.context = own_if_local(&sock, to.context);
 	if (to.context == VMCI_INVALID_ID || to.resource == VMCI_INVALID_ID)
 		return -EINVAL;
-	return connect_stream(&sock, to);
+	return connect_stream(&sock, has_name ? &self : NULL, to);
 }
 
 int sock_accept(int fd, struct sockaddr *ret_address, socklen_t *len, int flags,
@@ -554,7 +703,7 @@ int sock_accept(int fd, struct sockaddr *ret_address, socklen_t *len, int flags,
 			}
 		}
 		if (!mark_has_defaults(&sock.mark)) {
-			sock.mark.flags &= ~MARK_WILD;
+			sock.mark.flags = 0;
 			mark_write(new, &sock.mark);
 		}
 		return new;
@@ -598,7 +747,7 @@ int sock_getpeername(int fd, struct sockaddr *ret_address, socklen_t *len)
 			return -ENOTCONN;
 		return sock_put_address(sock.mark.dst, ret_address, len);
 	}
-	if (!is_stream(&sock))
+	if (!is_stream(&sock) || is_not_connected(&sock))
 		return -ENOTCONN;
 	r = peer_of(fd, &peer);
 	if (r)
@@ -649,7 +798,7 @@ int sock_peer(int fd, struct sock_peer *ret_peer)
 		return r;
 	if (!is_stream(&sock))
 		return -EOPNOTSUPP;
-	r = peer_of(fd, &peer);
+	r = is_not_connected(&sock) ? -ENOTCONN : peer_of(fd, &peer);
 	if (!r)
 		r = self_of(fd, &self);
 	/* One end has the name of a port, the other one that of who connects. */
@@ -690,7 +839,7 @@ int sock_shutdown(int fd, int how)
 		return r;
 	if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
 		return -EINVAL;
-	if (is_stream(&sock) && !is_connected(fd))
+	if (is_stream(&sock) && (sock.mark.flags & MARK_FAILED || !is_connected(fd)))
 		return -ENOTCONN;
 	if (sys_shutdown(fd, how))
 		return -errno;

@@ -58,6 +58,7 @@ void sock_received(const struct msghdr *msg);
 
 int sock_socket(int type, int protocol);
 int sock_bind(int fd, const struct sockaddr *address, socklen_t len);
+/* -EINPROGRESS, -EALREADY: of a guest. -EINTR: likewise; it goes on */
 int sock_connect(int fd, const struct sockaddr *address, socklen_t len);
 int sock_getsockname(int fd, struct sockaddr *ret_address, socklen_t *len);
 int sock_getpeername(int fd, struct sockaddr *ret_address, socklen_t *len);
@@ -107,6 +108,14 @@ int sock_peer(int fd, struct sock_peer *ret_peer);
 
 /* sock_bind_error() - what bind(2) says for a negative @status of STREAM_BIND and DG_BIND: a negative errno */
 int sock_bind_error(int32_t status);
+
+/*
+ * sock_connecting() - is the stream with MARK_CONNECTING or MARK_FAILED connected by now? For others: 0
+ *
+ * Return: 0: it is; -EINPROGRESS: not yet; another negative errno: it has failed, and what was not told before is told
+ * now, so next time it is -ENOTCONN
+ */
+int sock_connecting(struct sock *sock);
 
 /* sock_own() - a socket that is neither bound nor connected, and another user's, is replaced by our own. 0; -errno */
 int sock_own(const struct sock *sock);

@@ -55,6 +55,7 @@ struct end {
 	size_t rest_off;
 	int fd;
 	bool is_refusing;
+	bool leaves_unread;
 	enum end_state state;
 };
 
@@ -88,6 +89,10 @@ static void close_gently(struct end *end)
 	char sink[4096];
 	struct iovec iov = { .iov_base = sink, .iov_len = sizeof(sink) };
 
+	if (end->leaves_unread) {
+		closer_close(&end->fd);
+		return;
+	}
 	shutdown(end->fd, SHUT_RDWR);
 	for (int i = 0; i < 1024 && end_receive(end, &iov, 1) > 0; i++)
 		;
@@ -142,6 +147,11 @@ bool end_is_gone(const struct end *end)
 void end_forget(struct end *end)
 {
 	end->maker = &nobody;
+}
+
+void end_leave_unread(struct end *end, bool yes)
+{
+	end->leaves_unread = yes;
 }
 
 int end_fd(const struct end *end)

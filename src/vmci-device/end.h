@@ -80,6 +80,12 @@ void end_free(struct end *end);
 /* end_forget() - its maker does not want to hear of it any more */
 void end_forget(struct end *end);
 
+/*
+ * end_leave_unread() - will what was not received be left unread when the end goes? The other side learns that then
+ * (ECONNRESET, POLLERR). It is read first otherwise.
+ */
+void end_leave_unread(struct end *end, bool yes);
+
 /* end_fd() - stays the end's. end_stream() - NULL: none */
 int end_fd(const struct end *end);
 struct stream *end_stream(const struct end *end);

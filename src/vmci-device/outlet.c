@@ -11,6 +11,10 @@
  *					a program	waits for vmcid's reply, as we do for the guest's: the answer
  *							is given when the guest has accepted, or not
  *					a device	sees what comes over the socket; vmcid is answered at once
+ *					a program that	sees only what it may do with its socket: it cannot write to it
+ *					does not wait	until we have read the *stopper* that vmcid has put there for it;
+ *							and if we never read it, the socket fails. vmcid is answered then,
+ *							for it counts those that are under way
  *
  *			Questions come at any time, also while the streams are at work, which must not be called
  *			then. So visitors queue up, and are let in by outlet_run().
@@ -18,7 +22,7 @@
  * When there is no vmcid, a guest that connects is postponed: the next one is asked, if it comes before the guest, or
  * the stream (LIMIT_PENDING_NS), gives up.
  *
- * When vmcid ends before it was answered, a program does not hear that it is connected: it is not, then.
+ * When vmcid ends before it was answered, a program that waits does not hear that it is connected: it is not, then.
  */
 #include "outlet.h"
 
@@ -39,7 +43,8 @@
  * @outlet:     NULL: it has gone
  * @end:        NULL: it stands in the queue, with @fd
  * @from, @port, @ms, @serial: of the question
- * @is_pending: a device; it has been answered
+ * @stopper:    of a program that does not wait: bytes to be read when the guest has accepted; else 0
+ * @is_pending: a device, and vmcid has been answered; or a program that does not wait
  * @is_over:    answered, or not to be answered any more
  */
 struct visitor {
@@ -51,6 +56,7 @@ struct visitor {
 	uint32_t port;
 	uint64_t ms;
 	uint32_t serial;
+	uint64_t stopper;
 	bool is_pending;
 	bool is_over;
 };
@@ -118,11 +124,43 @@ static int32_t code_of(int error)
 
 /* --- Others to the guest ------------------------------------------------------------------------------------------ */
 
+/* A program that does not wait is turned away: say why, before its socket fails. It does so in any case. */
+static void say_why(const struct visitor *visitor, int fd, int32_t status)
+{
+	const uint8_t code = (uint8_t)-status;
+
+	if (visitor->stopper)
+		(void)!send(fd, &code, sizeof(code), MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* Read the stopper, which is there, and no more. Return: false: the other side has gone, or done what it must not do */
+static bool unstop(struct end *end, uint64_t bytes)
+{
+	uint8_t sink[4096];
+
+	while (bytes) {
+		struct iovec iov = { .iov_base = sink, .iov_len = bytes < sizeof(sink) ? bytes : sizeof(sink) };
+		ssize_t n = end_receive(end, &iov, 1);
+
+		if (n <= 0)
+			return false;
+		bytes -= (uint64_t)n;
+	}
+	end_leave_unread(end, false);
+	return true;
+}
+
 static void on_connected(struct end *end, void *ctx)
 {
 	static const uint8_t hello[FAB_STREAM_HELLO] = { 1 };
 	struct visitor *visitor = ctx;
 
+	if (visitor->stopper) {
+		if (!unstop(end, visitor->stopper))
+			shutdown(end_fd(end), SHUT_RDWR);
+		answer(visitor, 0);
+		return;
+	}
 	/* The socket's buffer is empty; if this fails the other side is gone, and the stream will notice. */
 	if (visitor->is_pending)
 		(void)!send(end_fd(end), hello, sizeof(hello), MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -134,7 +172,7 @@ static void on_connected(struct end *end, void *ctx)
 
 static void on_failed(struct end *end, void *ctx, int error)
 {
-	(void)end;
+	say_why(ctx, end_fd(end), code_of(error));
 	answer(ctx, code_of(error));
 }
 
@@ -169,9 +207,11 @@ static int let_in(struct outlet *outlet, struct visitor *visitor)
 	r = end_new(outlet->ends, fd_take(&visitor->fd), &visitor_maker, visitor, &end);
 	if (r)
 		return r;
+	end_leave_unread(end, visitor->stopper);
 	r = end_connect(end, outlet->streams, visitor->port, visitor->from.context, visitor->from.resource,
 			visitor->ms * 1000000);
 	if (r) {
+		say_why(visitor, end_fd(end), code_of(r));
 		/* So that end_free() leaves it alone. */
 		end_forget(end);
 		end_free(end);
@@ -179,15 +219,15 @@ static int let_in(struct outlet *outlet, struct visitor *visitor)
 	}
 	visitor->end = end;
 	TAILQ_INSERT_TAIL(&outlet->visitors, visitor, link);
-	if (visitor->is_pending) {
+	if (visitor->is_pending && !visitor->stopper)
 		answer(visitor, 0);
-		visitor->is_over = true;
-	}
 	return 0;
 }
 
 static void turn_away(struct visitor *visitor, int error)
 {
+	if (visitor->fd >= 0)
+		say_why(visitor, visitor->fd, code_of(error));
 	answer(visitor, code_of(error));
 	closer_close(&visitor->fd);
 	free(visitor);
@@ -222,6 +262,7 @@ void outlet_asked(struct outlet *outlet, struct fab_msg *question)
 		.port = question->other.resource,
 		.ms = question->size0,
 		.serial = question->serial,
+		.stopper = question->size1,
 		.is_pending = question->flags & FAB_F_PENDING,
 	};
 	if (!visitor->ms || visitor->ms > FAB_CONNECT_MAX_MS)
@@ -250,6 +291,8 @@ void outlet_lost(struct outlet *outlet)
 		if (visitor->is_over)
 			continue;
 		visitor->is_over = true;
+		if (visitor->stopper)
+			continue;
 		/* Seen by the end itself, when its turn comes. */
 		shutdown(end_fd(visitor->end), SHUT_RDWR);
 	}

@@ -2,9 +2,9 @@
 /*
  * vmci-run: starts a program with AF_VSOCK being VMCI Sockets of this host: libvmci-preload and guard.c. vmci-run(1)
  *
- * It has said HELLO before, and the program inherits that connection, which nobody uses: as long as it is open, the
- * context is there, and so is a vmcid that was started for us. It bears our rights, which the program may give up, so
- * it is one that can be used for nothing else (FAB_F_HOLD).
+ * It has said HELLO before, and given vmcid a socket that the program inherits, and which nobody uses: as long as it
+ * is open, the context is there, and so is a vmcid that was started for us; a new one finds it (FAB_F_HOLD). The
+ * program may give up our rights, and the socket can be used for nothing else.
  */
 #include <argp.h>
 #include <errno.h>
@@ -14,8 +14,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "argument.h"
 #include "base/fd.h"
 #include "fabric/client.h"
 #include "guard.h"
@@ -36,7 +38,7 @@
 #define START_MS 5000
 #define STEP_MS 20
 
-/* The connection has this number or a higher one, above the one of src/sock/ask.c. */
+/* The socket that holds the context has this number or a higher one, above the one of src/sock/ask.c. */
 #define HELD_NUMBER 970
 
 /* argp finds it by this name. */
@@ -134,8 +136,8 @@ static int reach(const struct options *o, struct home *ret_home)
 	return r ? -1 : fd;
 }
 
-/* Join the context. Return: a copy of the connection, to be inherited; -1 after a message */
-static int join(int fd, const struct home *home, uint32_t *cid)
+/* Say hello over @fd, and have the context held by @socket. Return: 0, or -1 after a message */
+static int say_hello(int fd, const struct home *home, int socket, uint32_t *cid)
 {
 	struct fab_msg reply, request = {
 		.type = FAB_HELLO,
@@ -144,28 +146,46 @@ static int join(int fd, const struct home *home, uint32_t *cid)
 		.size0 = FAB_VERSION,
 		.data = (const uint8_t *)"vmci-run",
 		.len = sizeof("vmci-run") - 1,
+		.fd = { socket },
+		.n_fds = 1,
 	};
 	struct fab_client *client;
-	int held = -1, r;
+	int r;
 
 	if (fab_client_new(fd, &client)) {
 		fprintf(stderr, "vmci-run: out of memory\n");
 		return -1;
 	}
 	r = fab_client_call(client, &request, START_MS, &reply);
+	fab_client_free(client);
 	if (r) {
 		fprintf(stderr, "vmci-run: vmcid at %s does not answer: %s\n", home->dir, strerror(-r));
-	} else if (reply.status < 0) {
+		return -1;
+	}
+	if (reply.status < 0) {
 		fprintf(stderr, "vmci-run: vmcid at %s does not let us join context %u: %s\n", home->dir, *cid,
 			vmci_strerror(reply.status));
-	} else {
-		*cid = reply.handle.context;
-		for (int number = HELD_NUMBER; held < 0 && number >= 3; number /= 2)
-			held = fcntl(fd, F_DUPFD, number);
-		if (held < 0)
-			fprintf(stderr, "vmci-run: %s\n", strerror(errno));
+		return -1;
 	}
-	fab_client_free(client);
+	*cid = reply.handle.context;
+	return 0;
+}
+
+/* Join the context; @fd is taken. Return: what it is held by, to be inherited; -1 after a message */
+static int join(int fd, const struct home *home, uint32_t *cid)
+{
+	int held = -1, made = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	for (int number = HELD_NUMBER; made >= 0 && held < 0 && number >= 3; number /= 2)
+		held = fcntl(made, F_DUPFD, number);
+	fd_close(&made);
+	if (held < 0) {
+		fprintf(stderr, "vmci-run: %s\n", strerror(errno));
+		fd_close(&fd);
+		return -1;
+	}
+	if (say_hello(fd, home, held, cid))
+		fd_close(&held);
 	return held;
 }
 
@@ -246,6 +266,17 @@ static int set_up(struct options *o)
 	return r ? -1 : 0;
 }
 
+/* The program's arguments, where ssh has got at them before */
+static void rewrite_arguments(char **argv)
+{
+	while (*++argv) {
+		char *text = argument_rewrite(*argv);
+
+		if (text)
+			*argv = text;
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct options options = { .cid = VMCI_CID_HOST };
@@ -254,6 +285,7 @@ int main(int argc, char **argv)
 	argp_parse(&option_parser, argc, argv, ARGP_IN_ORDER, NULL, &options);
 	if (set_up(&options))
 		return EXIT_CANNOT_SET_UP;
+	rewrite_arguments(options.argv);
 	execvp(options.argv[0], options.argv);
 	fprintf(stderr, "vmci-run: %s: %s\n", options.argv[0], strerror(errno));
 	return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_EXECUTE;

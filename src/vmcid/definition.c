@@ -139,6 +139,24 @@ static int parse_window(struct parser *p)
 	return 0;
 }
 
+/* VMware's own keys: what cannot be read does not keep the VM from running. */
+static void parse_uuids(struct parser *p)
+{
+	static const char *const key[DEFINITION_UUIDS] = { "uuid.bios", "uuid.location" };
+
+	for (unsigned i = 0; i < DEFINITION_UUIDS; i++) {
+		const char *value = dict_get(p->dict, key[i]);
+		uint8_t uuid[UUID_SIZE];
+
+		if (!value || !*value)
+			continue;
+		if (uuid_parse(value, uuid))
+			memcpy(p->def->uuid[p->def->n_uuids++], uuid, UUID_SIZE);
+		else
+			odd(p, key[i], "not a UUID, 16 bytes of two hexadecimal digits each");
+	}
+}
+
 /* Words, or the numbers of the reference. */
 static int parse_word(struct parser *p, const char *key, const char *const words[], unsigned n, int fallback)
 {
@@ -325,6 +343,8 @@ static int parse_all(struct parser *p)
 		r = parse_bool(p, "openvmci.hybrid", true, &def->hybrid);
 	if (!r)
 		r = parse_window(p);
+	if (!r)
+		parse_uuids(p);
 	if (!r)
 		r = parse_filter(p);
 	if (!r)

@@ -7,8 +7,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/uuid.h"
 #include "broker/broker.h"
 #include "proto/limits.h"
+
+/* uuid.bios and uuid.location */
+#define DEFINITION_UUIDS 2u
 
 /* Name of a VM, as it stands in paths of sockets; their length is bounded by the kernel (107 bytes). */
 #define DEFINITION_NAME_MAX 48u
@@ -32,6 +36,7 @@
  * @id:           wished context id (16 or more), or VMCI_INVALID_ID: none
  * @bumped:       @id stands for a wish below 16
  * @window:       bytes of the shared-memory window; 0: none
+ * @uuid:         the first @n_uuids are there: what a VM is known by to other tools
  * @rules:        of the device firewall, in the order in which they are looked at; none unless vmci.filter.enable is
  *		  TRUE
  */
@@ -47,6 +52,8 @@ struct definition {
 	bool msi;
 	bool hybrid;
 	uint64_t window;
+	uint8_t uuid[DEFINITION_UUIDS][UUID_SIZE];
+	unsigned n_uuids;
 	struct brk_filter_rule rules[DEFINITION_RULES_MAX];
 	size_t n_rules;
 };

@@ -148,6 +148,28 @@ static bool sweep(struct endpoints *endpoints, const struct vmci_handle *handle)
 	return true;
 }
 
+void endpoints_evict(struct endpoints *endpoints)
+{
+	struct endpoint **at = &endpoints->first;
+	unsigned before = endpoints->count;
+
+	while (*at) {
+		struct endpoint *endpoint = *at;
+
+		if (brk_client_cid(endpoint->client) != VMCI_INVALID_ID) {
+			at = &endpoint->next;
+			continue;
+		}
+		*at = endpoint->next;
+		endpoints->count--;
+		log_debug("endpoint %u:%u: its context is somebody else's", endpoint->handle.context,
+			  endpoint->handle.resource);
+		endpoint_free(endpoints, endpoint, true);
+	}
+	if (endpoints->count != before)
+		server_endpoints_changed(endpoints->server);
+}
+
 static void schedule(struct endpoints *endpoints)
 {
 	if (!endpoints->count) {

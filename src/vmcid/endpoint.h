@@ -21,6 +21,9 @@ struct endpoints *endpoints_free(struct endpoints *endpoints);
 /* endpoints_restore() - find those that an earlier vmcid has left; before anybody else is served */
 void endpoints_restore(struct endpoints *endpoints);
 
+/* endpoints_evict() - those go whose context somebody else has got, by a newer token */
+void endpoints_evict(struct endpoints *endpoints);
+
 /* endpoints_count() - how many are there; NULL has none */
 unsigned endpoints_count(const struct endpoints *endpoints);
 

@@ -15,13 +15,28 @@ static void set_alarm(unsigned usec)
 	setitimer(ITIMER_REAL, &timer, NULL);
 }
 
+/* How often patient_begin() was called without patient_end(). */
+static unsigned depth;
+
+void patient_begin(void)
+{
+	if (!depth++)
+		set_alarm(LIMIT_PORTS_WAIT_USEC);
+}
+
+void patient_end(void)
+{
+	if (!--depth)
+		set_alarm(0);
+}
+
 int patient_bind(int fd, const struct sockaddr_un *sun, socklen_t len)
 {
 	int r;
 
-	set_alarm(LIMIT_PORTS_WAIT_USEC);
+	patient_begin();
 	r = bind(fd, (const struct sockaddr *)sun, len) ? -errno : 0;
-	set_alarm(0);
+	patient_end();
 	return r;
 }
 
@@ -31,9 +46,9 @@ int patient_connect(int fd, const struct sockaddr_un *sun, socklen_t len)
 
 	if (flags < 0 || (!(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK)))
 		return -errno;
-	set_alarm(LIMIT_PORTS_WAIT_USEC);
+	patient_begin();
 	r = connect(fd, (const struct sockaddr *)sun, len) ? -errno : 0;
-	set_alarm(0);
+	patient_end();
 	if (!(flags & O_NONBLOCK))
 		(void)fcntl(fd, F_SETFL, flags);
 	return r;

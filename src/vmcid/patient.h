@@ -9,6 +9,14 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+/*
+ * patient_begin(), patient_end() - several calls with one alarm between them, instead of one for each; may be nested
+ *
+ * The alarm is repeated, so each of them ends in time. Nothing else that waits on purpose belongs between the two.
+ */
+void patient_begin(void);
+void patient_end(void);
+
 /* patient_bind() - bind(2). Return: 0 or a negative errno; -EINTR: somebody made us wait */
 int patient_bind(int fd, const struct sockaddr_un *sun, socklen_t len);
 

@@ -25,17 +25,14 @@
  * Ends are deferred: peer_fail() marks a peer, which gets no more turns, and frees it from the event loop. So
  * nobody finds a peer freed that he was about to answer.
  */
-#include "peer.h"
+#include "peer_priv.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/sockios.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -44,9 +41,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "endpoint.h"
-#include "fabric/address.h"
 #include "fabric/link.h"
-#include "fabric/stream.h"
+#include "hold.h"
 #include "port.h"
 #include "proto/limits.h"
 #include "thing.h"
@@ -54,106 +50,6 @@
 #include "vm.h"
 
 static_assert(FAB_KEY_MAX == BRK_KEY_MAX, "keys of the protocol are those of the broker");
-
-/* What a handler says besides a status, and besides BRK_LATER: a reply has been sent; there will be one. */
-#define REPLIED (-20000)
-#define WAITS (-20001)
-
-/**
- * struct request - a request that cannot be carried out now
- * @msg:   its data, if any, are in @data; descriptors are owned
- * @thing: made of its descriptors, or NULL
- */
-struct request {
-	struct request *next;
-	struct fab_msg msg;
-	struct thing *thing;
-	uint8_t data[];
-};
-
-/* A message that did not fit into the socket. */
-struct outgoing {
-	struct outgoing *next;
-	struct fab_msg msg;
-	uint8_t data[];
-};
-
-/**
- * struct ask - a question to a device
- * @next:   of the device's list
- * @asker:  waits for it; NULL: no longer, or (a stream of a device) never
- * @source: of a stream: where it comes from
- * @timer:  ends the waiting
- */
-struct ask {
-	struct ask *next;
-	struct peer *device;
-	struct peer *asker;
-	enum fab_type type;
-	uint32_t serial;
-	struct brk_qp qp;
-	struct vmci_handle source;
-	sd_event_source *timer;
-};
-
-enum waiting {
-	WAITING_NOT,
-	WAITING_ASK,
-	WAITING_LATER,
-};
-
-/**
- * struct peer - a connection
- * @is_holding: it has said HELLO with HOLD, and must not say anything else
- * @is_ended:   marked by peer_fail()
- * @hello:      ends a connection that does not say HELLO
- * @requests:   the first is waited for, if @waiting; the others came behind it
- * @ask:        what it waits for
- * @asks:       put to it, a device, and not answered; those that nobody waits for any more, too. @n_asks of them,
- *		@n_connects of these about streams
- * @in_flight:  descriptors sent that it may not have received; they are taken from @user
- * @reserved:   descriptors for which room is taken from @user, while a request is carried out
- * @is_short:   @out waits for room for descriptors, not for room in the socket
- */
-struct peer {
-	struct server *server;
-	struct peer *prev;
-	struct peer *next;
-	struct brk_client *client;
-	struct user *user;
-	uid_t uid;
-	gid_t gid;
-	pid_t pid;
-	char name[64];
-	bool is_device;
-	bool has_said_hello;
-	bool is_holding;
-	bool is_ended;
-	struct vm *vm;
-
-	int fd;
-	sd_event_source *io;
-	sd_event_source *hello;
-
-	enum waiting waiting;
-	struct request *requests;
-	struct request **last_request;
-	unsigned n_requests;
-	struct ask *ask;
-
-	struct outgoing *out;
-	struct outgoing **last_out;
-	unsigned n_out;
-	size_t out_size;
-	unsigned in_flight;
-	unsigned reserved;
-	bool is_short;
-
-	struct ask *asks;
-	unsigned n_asks;
-	unsigned n_connects;
-	uint32_t serial;
-};
 
 const char *peer_name(const struct peer *peer)
 {
@@ -200,8 +96,7 @@ void peer_fail(struct peer *peer, const char *fmt, ...)
 	server_bury(peer->server);
 }
 
-/* It has gone by itself: nothing to complain about. */
-static void leave(struct peer *peer)
+void peer_leave(struct peer *peer)
 {
 	if (peer->is_ended)
 		return;
@@ -211,9 +106,7 @@ static void leave(struct peer *peer)
 	server_bury(peer->server);
 }
 
-/* --- Sending ------------------------------------------------------------------------------------------------ */
-
-static void update_io(struct peer *peer)
+void peer_update_io(struct peer *peer)
 {
 	uint32_t events = 0;
 
@@ -227,221 +120,15 @@ static void update_io(struct peer *peer)
 	sd_event_source_set_io_events(peer->io, events);
 }
 
-/* When a peer has read everything, it has received all descriptors, too. */
-static void settle(struct peer *peer)
+int32_t peer_no_waiting(struct peer *peer, int32_t r)
 {
-	int n;
-
-	if (!peer->in_flight || ioctl(peer->fd, SIOCOUTQ, &n) || n)
-		return;
-	user_drop(peer->user, peer->in_flight);
-	peer->in_flight = 0;
+	if (r != -EINTR)
+		return r;
+	peer_fail(peer, "it made us wait at its socket");
+	return VMCI_ERROR_INVALID_ARGS;
 }
 
-/* Descriptors that are about to be with @peer, but not received */
-static bool take_fds(struct peer *peer, unsigned n)
-{
-	settle(peer);
-	if (user_take(peer->user, n))
-		return true;
-	for (struct peer *other = peer->server->peers; other; other = other->next)
-		settle(other);
-	return user_take(peer->user, n);
-}
-
-/* Room for @n descriptors more that @peer will be sent before anything else is done. Return: false: there is none */
-static bool reserve(struct peer *peer, unsigned n)
-{
-	if (!take_fds(peer, n))
-		return false;
-	peer->reserved += n;
-	return true;
-}
-
-/* No more of them than there are. */
-static void unreserve(struct peer *peer, unsigned n)
-{
-	if (n > peer->reserved)
-		n = peer->reserved;
-	user_drop(peer->user, n);
-	peer->reserved -= n;
-}
-
-/* Like fab_send(); -ETOOMANYREFS also if the user has too many descriptors lying about. */
-static int put(struct peer *peer, const struct fab_msg *msg)
-{
-	int r;
-
-	if (msg->n_fds && !take_fds(peer, msg->n_fds))
-		return -ETOOMANYREFS;
-	r = fab_send(peer->fd, msg);
-	if (r)
-		user_drop(peer->user, msg->n_fds);
-	else
-		peer->in_flight += msg->n_fds;
-	return r;
-}
-
-/* Can it be tried again later? */
-static bool is_for_later(struct peer *peer, int r)
-{
-	if (r == -ENOBUFS || r == -ETOOMANYREFS) {
-		peer->is_short = true;
-		server_retry(peer->server);
-		return true;
-	}
-	return r == -EAGAIN;
-}
-
-static struct outgoing *outgoing_free(struct peer *peer, struct outgoing *out)
-{
-	user_drop(peer->user, out->msg.n_fds);
-	fab_drop(&out->msg);
-	free(out);
-	return NULL;
-}
-
-/* Keep a copy, with descriptors of its own, which are its user's, too. */
-static int keep(struct peer *peer, const struct fab_msg *msg)
-{
-	struct outgoing *out;
-
-	if (msg->n_fds && !take_fds(peer, msg->n_fds))
-		return -EMFILE;
-	out = malloc(sizeof(*out) + msg->len);
-	if (!out) {
-		user_drop(peer->user, msg->n_fds);
-		return -ENOMEM;
-	}
-	out->next = NULL;
-	out->msg = *msg;
-	out->msg.n_fds = 0;
-	if (msg->len)
-		memcpy(out->data, msg->data, msg->len);
-	out->msg.data = out->data;
-	for (; out->msg.n_fds < msg->n_fds; out->msg.n_fds++) {
-		int fd = fcntl(msg->fd[out->msg.n_fds], F_DUPFD_CLOEXEC, 3);
-
-		if (fd < 0) {
-			int r = -errno;
-
-			user_drop(peer->user, msg->n_fds - out->msg.n_fds);
-			outgoing_free(peer, out);
-			return r;
-		}
-		out->msg.fd[out->msg.n_fds] = fd;
-	}
-	*peer->last_out = out;
-	peer->last_out = &out->next;
-	peer->n_out++;
-	peer->out_size += sizeof(*out) + msg->len;
-	return 0;
-}
-
-/* Descriptors stay the caller's, who has reserved room for them. */
-static void send_msg(struct peer *peer, const struct fab_msg *msg)
-{
-	unsigned most = peer->is_device ? LIMIT_VMCID_QUESTIONS : LIMIT_VMCID_REPLIES;
-	int r = -EAGAIN;
-
-	unreserve(peer, msg->n_fds);
-	if (peer->is_ended)
-		return;
-	if (log_wants(LOG_LEVEL_TRACE))
-		log_trace("%s: < %s %u status %d", peer->name, fab_type_to_string(msg->type), msg->serial, msg->status);
-	if (!peer->out)
-		r = put(peer, msg);
-	if (!r)
-		return;
-	if (r == -EPIPE || r == -ECONNRESET) {
-		leave(peer);
-		return;
-	}
-	if (!is_for_later(peer, r)) {
-		peer_fail(peer, "cannot answer it: %s", strerror(-r));
-		return;
-	}
-	if (peer->n_out == most || peer->out_size + msg->len > LIMIT_VMCID_REPLY_BYTES) {
-		peer_fail(peer, "it does not read: %u messages wait for it", peer->n_out);
-		return;
-	}
-	r = keep(peer, msg);
-	if (r)
-		peer_fail(peer, "cannot keep a message for it: %s", strerror(-r));
-	else
-		update_io(peer);
-}
-
-static void flush(struct peer *peer)
-{
-	while (peer->out && !peer->is_ended) {
-		struct outgoing *out = peer->out;
-		int r = put(peer, &out->msg);
-
-		if (r && is_for_later(peer, r))
-			break;
-		if (r == -EPIPE || r == -ECONNRESET) {
-			leave(peer);
-			return;
-		}
-		if (r) {
-			peer_fail(peer, "cannot answer it: %s", strerror(-r));
-			return;
-		}
-		peer->out = out->next;
-		if (!peer->out)
-			peer->last_out = &peer->out;
-		peer->n_out--;
-		peer->out_size -= sizeof(*out) + out->msg.len;
-		outgoing_free(peer, out);
-	}
-	update_io(peer);
-}
-
-void peer_retry(struct server *server)
-{
-	for (struct peer *peer = server->peers; peer; peer = peer->next) {
-		if (!peer->is_short)
-			continue;
-		peer->is_short = false;
-		flush(peer);
-	}
-}
-
-/* The reply to a request; what does not go with an error is left out. */
-static void reply(struct peer *peer, const struct fab_msg *request, int32_t status, struct fab_msg *answer)
-{
-	struct fab_msg none = { 0 };
-
-	if (status < 0 || !answer)
-		answer = &none;
-	answer->type = request->type;
-	answer->kind = FAB_REPLY;
-	answer->serial = request->serial;
-	answer->status = status;
-	send_msg(peer, answer);
-	unreserve(peer, peer->reserved);
-}
-
-/* --- Asking devices ------------------------------------------------------------------------------------------ */
-
-static void run_requests(struct peer *peer);
-
-static void ask_free(struct ask *ask)
-{
-	struct ask **at;
-
-	for (at = &ask->device->asks; *at != ask; at = &(*at)->next)
-		;
-	*at = ask->next;
-	ask->device->n_asks--;
-	if (ask->type == FAB_STREAM_CONNECT)
-		ask->device->n_connects--;
-	if (ask->asker)
-		ask->asker->ask = NULL;
-	sd_event_source_disable_unref(ask->timer);
-	free(ask);
-}
+/* --- Requests --------------------------------------------------------------------------------------------------- */
 
 static struct request *request_free(struct request *request)
 {
@@ -462,202 +149,16 @@ static void pop_request(struct peer *peer)
 	request_free(request);
 }
 
-/* What the asker waited for is there, or does not come. The asker goes on. */
-static void ask_end(struct ask *ask, int32_t status, struct fab_msg *answer)
+static void run_requests(struct peer *peer);
+
+void peer_go_on(struct peer *peer, int32_t status, struct fab_msg *answer)
 {
-	struct peer *asker = ask->asker;
-
-	ask->asker = NULL;
-	asker->ask = NULL;
-	asker->waiting = WAITING_NOT;
-	reply(asker, &asker->requests->msg, status, answer);
-	pop_request(asker);
-	run_requests(asker);
-	update_io(asker);
+	peer->waiting = WAITING_NOT;
+	outbox_reply(peer, &peer->requests->msg, status, answer);
+	pop_request(peer);
+	run_requests(peer);
+	peer_update_io(peer);
 }
-
-static int on_ask_timeout(sd_event_source *source, uint64_t usec, void *ctx)
-{
-	struct ask *ask = ctx;
-	bool is_stream = ask->type == FAB_STREAM_CONNECT;
-
-	(void)source;
-	(void)usec;
-	ask->timer = sd_event_source_disable_unref(ask->timer);
-	/* That a guest does not answer to a stranger is its own affair. */
-	if (!is_stream)
-		server_note(ask->device->server, LOG_LEVEL_WARN, "%s: no answer to %s within a second",
-			    ask->device->name, fab_type_to_string(ask->type));
-	if (ask->asker)
-		ask_end(ask, is_stream ? VMCI_ERROR_TIMEOUT : VMCI_ERROR_UNAVAILABLE, NULL);
-	/* It stays in the list: the device may keep so many questions, answered or not. */
-	return 0;
-}
-
-/**
- * ask() - put the question @msg to @device
- * @peer:  waits for the answer; NULL: nobody does
- * @usec:  for so long
- *
- * Return: WAITS, and *@ret_ask, if @peer waits, or 0; VMCI_ERROR_*
- */
-static int32_t ask(struct peer *peer, struct brk_client *device, struct fab_msg *msg, uint64_t usec,
-		   struct ask **ret_ask)
-{
-	struct peer *to = brk_client_owner(device);
-	bool is_stream = msg->type == FAB_STREAM_CONNECT;
-	struct ask *new;
-
-	if (to->is_ended)
-		return VMCI_ERROR_DST_UNREACHABLE;
-	if (is_stream && to->n_connects == LIMIT_VMCID_CONNECTS)
-		return VMCI_ERROR_WOULD_BLOCK;
-	if (!is_stream && to->n_asks - to->n_connects == FAB_PIPELINE)
-		return VMCI_ERROR_UNAVAILABLE;
-	if (msg->n_fds && !reserve(to, msg->n_fds))
-		return VMCI_ERROR_NO_RESOURCES;
-	new = calloc(1, sizeof(*new));
-	if (!new) {
-		unreserve(to, msg->n_fds);
-		return VMCI_ERROR_NO_MEM;
-	}
-	*new = (struct ask){
-		.next = to->asks,
-		.device = to,
-		.asker = peer,
-		.type = msg->type,
-		.serial = ++to->serial,
-	};
-	if (sd_event_add_time_relative(to->server->event, &new->timer, CLOCK_MONOTONIC, usec, 0, on_ask_timeout, new) <
-	    0) {
-		unreserve(to, msg->n_fds);
-		free(new);
-		return VMCI_ERROR_NO_MEM;
-	}
-	to->asks = new;
-	to->n_asks++;
-	to->n_connects += is_stream;
-	if (peer)
-		peer->ask = new;
-	msg->kind = FAB_ASK;
-	msg->serial = new->serial;
-	send_msg(to, msg);
-	if (ret_ask)
-		*ret_ask = new;
-	return peer ? WAITS : 0;
-}
-
-/* The two questions that are about a handle. */
-static int32_t ask_handle(struct peer *peer, const struct fab_msg *request, struct brk_client *device,
-			  const struct brk_qp *qp)
-{
-	struct fab_msg msg = { .type = request->type, .handle = request->handle };
-	struct ask *new;
-	int32_t r;
-
-	if (qp) {
-		msg.other.context = brk_client_cid(peer->client);
-		msg.flags = request->flags;
-		msg.size0 = qp->produce;
-		msg.size1 = qp->consume;
-	}
-	r = ask(peer, device, &msg, LIMIT_VMCID_ASK_USEC, &new);
-	if (r == WAITS && qp)
-		new->qp = *qp;
-	return r;
-}
-
-static void answer_bell(struct ask *ask, struct fab_msg *answer)
-{
-	struct peer *device = ask->device;
-	struct thing *bell;
-	const char *odd;
-
-	if (answer->status < 0) {
-		ask_end(ask, answer->status, NULL);
-		return;
-	}
-	/* Not kept: checked only, and passed on. */
-	if (thing_new(device->server->event, THING_BELL, answer->fd, device->uid, device->user, 0, &bell, &odd) < 0) {
-		server_note(device->server, LOG_LEVEL_WARN, "%s: its answer to BELL_OPEN: %s", device->name, odd);
-		ask_end(ask, VMCI_ERROR_UNAVAILABLE, NULL);
-		return;
-	}
-	if (reserve(ask->asker, 1))
-		ask_end(ask, 0, &(struct fab_msg){ .fd = { bell->fd[0] }, .n_fds = 1 });
-	else
-		ask_end(ask, VMCI_ERROR_NO_RESOURCES, NULL);
-	thing_free(bell);
-}
-
-static void answer_pair(struct ask *ask, struct fab_msg *answer)
-{
-	struct peer *device = ask->device, *asker = ask->asker;
-	struct fab_msg msg = { .n_fds = 2 };
-	struct thing *pair;
-	const char *odd;
-	int32_t r;
-
-	if (answer->status < 0) {
-		ask_end(ask, answer->status, NULL);
-		return;
-	}
-	if (thing_new(device->server->event, THING_PAIR, answer->fd, device->uid, device->user,
-		      brk_qp_memory(ask->qp.produce, ask->qp.consume), &pair, &odd) < 0) {
-		server_note(device->server, LOG_LEVEL_WARN, "%s: its answer to QP_ATTACH: %s", device->name, odd);
-		ask_end(ask, VMCI_ERROR_UNAVAILABLE, NULL);
-		return;
-	}
-	r = VMCI_ERROR_NO_RESOURCES;
-	if (reserve(asker, msg.n_fds))
-		r = brk_qp_attached(asker->client, device->client, &ask->qp, msg.token);
-	memcpy(msg.fd, pair->fd, sizeof(pair->fd));
-	msg.other.context = ask->qp.handle.context;
-	msg.flags = ask->qp.direct ? FAB_F_DIRECT : 0;
-	ask_end(ask, r, &msg);
-	thing_free(pair);
-}
-
-static void handle_answer(struct peer *device, struct fab_msg *answer)
-{
-	struct ask *a;
-
-	for (a = device->asks; a; a = a->next)
-		if (a->serial == answer->serial)
-			break;
-	if (!device->is_device || !a || a->type != answer->type) {
-		peer_fail(device, "an answer (%s) to what was not asked", fab_type_to_string(answer->type));
-		return;
-	}
-	/* Otherwise it comes too late. */
-	if (a->asker) {
-		if (a->type == FAB_BELL_OPEN)
-			answer_bell(a, answer);
-		else if (a->type == FAB_STREAM_CONNECT)
-			ask_end(a, answer->status, &(struct fab_msg){ .handle = a->source });
-		else
-			answer_pair(a, answer);
-	}
-	ask_free(a);
-}
-
-/* --- Requests --------------------------------------------------------------------------------------------------- */
-
-/**
- * struct call - a request being carried out
- * @msg:    the request
- * @thing:  of its descriptors; NULL when the broker has taken it
- * @resume: the token, if it resumes something
- * @reply:  fields of the reply
- */
-struct call {
-	struct peer *peer;
-	struct brk_client *client;
-	struct fab_msg *msg;
-	struct thing *thing;
-	const uint8_t *resume;
-	struct fab_msg reply;
-};
 
 /* The result of a call that takes the thing when it succeeds. */
 static int32_t taken(struct call *call, int32_t result)
@@ -711,6 +212,37 @@ static int32_t hello_device(struct call *call, const char *label)
 	return 0;
 }
 
+/* A socket that its context is held by is made a member of it first, and so there is somebody to be joined. */
+static int32_t hello_program(struct call *call, const char *label)
+{
+	struct peer *peer = call->peer;
+	struct fab_msg *msg = call->msg;
+	struct hold_wish wish = {
+		.user = peer->user,
+		.uid = peer->uid,
+		.pid = peer->pid,
+		.name = peer->name,
+		.cid = msg->handle.context,
+		.is_restricted = msg->flags & FAB_F_RESTRICTED,
+		.label = label,
+		.resume = call->resume,
+	};
+	struct hold *hold;
+	int32_t r;
+
+	if (!msg->n_fds)
+		return brk_hello(call->client, wish.cid, wish.is_restricted, label, wish.resume, call->reply.token);
+	if (peer->has_said_hello)
+		return VMCI_ERROR_INVALID_ARGS;
+	r = peer_no_waiting(peer, hold_new(peer->server->holds, &wish, msg->fd[0], &hold));
+	if (r < 0)
+		return r;
+	r = brk_hello(call->client, hold_cid(hold), wish.is_restricted, label, NULL, call->reply.token);
+	if (r < 0)
+		hold_free(hold);
+	return r;
+}
+
 static int32_t do_hello(struct call *call)
 {
 	struct peer *peer = call->peer;
@@ -730,10 +262,14 @@ static int32_t do_hello(struct call *call)
 	if (peer->is_device)
 		r = hello_device(call, label);
 	else
-		r = brk_hello(call->client, msg->handle.context, msg->flags & FAB_F_RESTRICTED, label, call->resume,
-			      call->reply.token);
+		r = hello_program(call, label);
 	if (r < 0)
 		return r;
+	/* Whoever has been displaced by a token is not to be found there by the next vmcid. */
+	if (call->resume && peer->server->in_grace) {
+		holds_evict(peer->server->holds);
+		endpoints_evict(peer->server->endpoints);
+	}
 	peer->has_said_hello = true;
 	peer->is_holding = msg->flags & FAB_F_HOLD;
 	peer->hello = sd_event_source_disable_unref(peer->hello);
@@ -766,15 +302,6 @@ static int32_t do_dg_destroy(struct call *call)
 	return brk_dg_destroy(call->client, call->msg->handle);
 }
 
-/* A socket of others made us wait, which it can only on purpose. */
-static int32_t no_waiting(struct peer *peer, int32_t r)
-{
-	if (r != -EINTR)
-		return r;
-	peer_fail(peer, "it made us wait at its socket");
-	return VMCI_ERROR_INVALID_ARGS;
-}
-
 static int32_t do_dg_bind(struct call *call)
 {
 	struct peer *peer = call->peer;
@@ -787,7 +314,7 @@ static int32_t do_dg_bind(struct call *call)
 		.handle = call->msg->handle,
 	};
 
-	return no_waiting(peer, endpoint_bind(peer->server->endpoints, &wish, call->msg->fd[0], &call->reply.handle));
+	return peer_no_waiting(peer, endpoint_bind(peer->server->endpoints, &wish, call->msg->fd[0], &call->reply.handle));
 }
 
 static int32_t do_dg_send(struct call *call)
@@ -873,7 +400,7 @@ static int32_t do_qp_attach(struct call *call)
 	memcpy(call->reply.fd, pair->fd, sizeof(pair->fd));
 	call->reply.n_fds = pair->n_fds;
 	call->reply.flags = pair->direct ? FAB_F_DIRECT : 0;
-	reply(call->peer, call->msg, r, &call->reply);
+	outbox_reply(call->peer, call->msg, r, &call->reply);
 	/* Nobody needs it here any more: it is between the two. */
 	thing_free(pair);
 	return REPLIED;
@@ -952,7 +479,7 @@ static int32_t do_shm_alloc(struct call *call)
 		call->reply.len = FAB_TOKEN_SIZE + strlen(key);
 		call->reply.fd[0] = memory->fd[0];
 		call->reply.n_fds = 1;
-		reply(call->peer, call->msg, r, &call->reply);
+		outbox_reply(call->peer, call->msg, r, &call->reply);
 	}
 	brk_window_unref(server->brk, window);
 	return r < 0 ? r : REPLIED;
@@ -984,7 +511,7 @@ static int32_t do_name(struct call *call)
 		return r;
 	call->reply.data = buf;
 	call->reply.len = size;
-	reply(call->peer, call->msg, r, &call->reply);
+	outbox_reply(call->peer, call->msg, r, &call->reply);
 	return REPLIED;
 }
 
@@ -1032,154 +559,19 @@ static int32_t do_list(struct call *call)
 		return r;
 	call->reply.data = (const uint8_t *)buf;
 	call->reply.len = (size_t)r;
-	reply(call->peer, call->msg, 0, &call->reply);
+	outbox_reply(call->peer, call->msg, 0, &call->reply);
 	return REPLIED;
 }
 
-/* --- Streams */
-
-static int32_t do_stream_bind(struct call *call)
+static int32_t do_vm_find(struct call *call)
 {
-	struct peer *peer = call->peer;
-	struct vmci_handle own;
 	int32_t r;
 
-	if (peer->is_device)
+	if (!call->peer->has_said_hello)
 		return VMCI_ERROR_INVALID_ARGS;
-	r = brk_stream_own(call->client, call->msg->handle, &own);
-	if (r < 0)
-		return r;
-	r = ports_bind(peer->server->ports, call->thing->fd[0], peer->uid, brk_client_is_trusted(call->client),
-		       own.context, &own.resource);
-	if (r < 0)
-		return no_waiting(peer, r);
-	call->reply.handle = own;
-	return 0;
-}
-
-/* How the name of what @peer connects begins. */
-static struct fab_address address_of(const struct peer *peer, struct vmci_handle own)
-{
-	struct fab_address self = { .context = own.context, .port = own.resource };
-
-	if (peer->is_device) {
-		self.kind = FAB_ADDRESS_VM;
-		snprintf(self.vm, sizeof(self.vm), "%s", vm_name(peer->vm));
-	} else {
-		self.kind = FAB_ADDRESS_PROGRAM;
-		self.uid = peer->uid;
-		self.gid = peer->gid;
-		self.pid = peer->pid;
-	}
-	return self;
-}
-
-/* A guest is asked to accept what is connected to @end, which is closed in any case. As ask() */
-static int32_t ask_stream(struct peer *peer, struct brk_client *device, struct vmci_handle source,
-			  struct vmci_handle to, uint64_t ms, int end)
-{
-	struct fab_msg msg = { .type = FAB_STREAM_CONNECT, .handle = source, .other = to, .fd = { end }, .n_fds = 1 };
-	struct ask *new;
-	int32_t r;
-
-	msg.size0 = ms;
-	if (!peer)
-		msg.flags = FAB_F_PENDING;
-	r = ask(peer, device, &msg, ms * 1000, &new);
-	if (r == WAITS)
-		new->source = source;
-	fd_close(&end);
-	return r;
-}
-
-static uint64_t patience(uint64_t wish)
-{
-	if (!wish)
-		return FAB_CONNECT_DEFAULT_MS;
-	return wish < FAB_CONNECT_MAX_MS ? wish : FAB_CONNECT_MAX_MS;
-}
-
-/*
- * connect_stream() - connect @fd, of @self, to @to, if @peer may
- *
- * Return: as brk_stream_connect() and ports_connect(); BRK_ASK: @ret_end goes to @ret_device
- */
-static int32_t connect_stream(struct peer *peer, int fd, const struct fab_address *self, struct vmci_handle to,
-			      struct brk_client **ret_device, int *ret_end)
-{
-	struct ports *ports = peer->server->ports;
-	int32_t r = brk_stream_connect(peer->client, to, ports_look(ports, to.context, to.resource), ret_device);
-
-	if (!r)
-		return no_waiting(peer, ports_connect(ports, fd, self, to.context, to.resource));
-	if (r != BRK_ASK)
-		return r;
-	r = no_waiting(peer, ports_join(ports, fd, self, to.context, to.resource, ret_end));
-	return r ? r : BRK_ASK;
-}
-
-static int32_t do_stream_connect(struct call *call)
-{
-	struct peer *peer = call->peer;
-	struct vmci_handle own, to = call->msg->other;
-	struct brk_client *device;
-	struct fab_address self;
-	int fd = call->thing->fd[0], end;
-	int32_t r;
-
-	if (peer->is_device)
-		return VMCI_ERROR_INVALID_ARGS;
-	r = brk_stream_own(call->client, call->msg->handle, &own);
-	if (r < 0)
-		return r;
-	self = address_of(peer, own);
-	r = ports_source(peer->server->ports, fd, &self);
-	own.resource = self.port;
-	/* Once more, for the port that it has. */
-	if (!r)
-		r = brk_stream_own(call->client, own, &own);
-	if (!r)
-		r = connect_stream(peer, fd, &self, to, &device, &end);
-	if (r == BRK_ASK) {
-		r = ask_stream(peer, device, own, to, patience(call->msg->size0), end);
-		/* The guest's device sees the program's end only if there is no copy of it here. */
-		call->thing = thing_free(call->thing);
-	}
-	call->reply.handle = own;
-	return r;
-}
-
-static int32_t do_stream_open(struct call *call)
-{
-	struct peer *peer = call->peer;
-	struct vmci_handle own, to = call->msg->other;
-	struct brk_client *device;
-	struct fab_address self;
-	int fd, end;
-	int32_t r;
-
-	if (!peer->is_device)
-		return VMCI_ERROR_INVALID_ARGS;
-	r = brk_stream_own(call->client, call->msg->handle, &own);
-	if (r < 0)
-		return r;
-	self = address_of(peer, own);
-	fd = ports_socket();
-	if (fd < 0)
-		return VMCI_ERROR_NO_RESOURCES;
-	r = connect_stream(peer, fd, &self, to, &device, &end);
-	if (r == BRK_ASK) {
-		call->reply.flags = FAB_F_PENDING;
-		r = ask_stream(NULL, device, own, to, FAB_CONNECT_DEFAULT_MS, end);
-	}
-	if (r >= 0) {
-		call->reply.fd[0] = fd;
-		call->reply.n_fds = 1;
-		reply(peer, call->msg, 0, &call->reply);
-		r = REPLIED;
-	}
-	fd_close(&fd);
-	return r;
+	r = vms_find_uuid(call->peer->server->vms, call->client, call->msg->data, &call->reply.handle.context);
+	/* Its device may be about to come back. */
+	return r == VMCI_ERROR_NOT_FOUND && call->peer->server->in_grace ? BRK_LATER : r;
 }
 
 /**
@@ -1220,12 +612,13 @@ static const struct handler handlers[FAB_TYPE_NUM] = {
 	[FAB_GROUP_DESTROY] = { .run = do_group_destroy },
 	[FAB_GROUP_MEMBER] = { .run = do_group_member },
 	[FAB_LIST] = { .run = do_list },
-	[FAB_STREAM_BIND] = { .run = do_stream_bind, .has_thing = true, .thing = THING_STREAM },
-	[FAB_STREAM_CONNECT] = { .run = do_stream_connect, .has_thing = true, .thing = THING_STREAM },
-	[FAB_STREAM_OPEN] = { .run = do_stream_open, .gives = 1 },
+	[FAB_STREAM_BIND] = { .run = stream_bind, .has_thing = true, .thing = THING_STREAM },
+	[FAB_STREAM_CONNECT] = { .run = stream_connect, .has_thing = true, .thing = THING_STREAM },
+	[FAB_STREAM_OPEN] = { .run = stream_open, .gives = 1 },
 	[FAB_SHM_ALLOC] = { .run = do_shm_alloc, .gives = 1 },
 	[FAB_WINDOW] = { .run = do_window, .has_thing = true, .thing = THING_MEMORY },
 	[FAB_DG_BIND] = { .run = do_dg_bind },
+	[FAB_VM_FIND] = { .run = do_vm_find },
 };
 
 /**
@@ -1271,7 +664,7 @@ static bool carry_out(struct peer *peer, struct fab_msg *msg, struct thing **thi
 		call.resume = msg->token;
 	if (h->has_thing && !call.thing)
 		r = make_thing(peer, msg, h, &call.thing);
-	if (!r && h->gives && !reserve(peer, h->gives))
+	if (!r && h->gives && !room_reserve(peer, h->gives))
 		r = VMCI_ERROR_NO_RESOURCES;
 	if (!r) {
 		bool has_none = h->has_thing && !call.thing;
@@ -1282,14 +675,14 @@ static bool carry_out(struct peer *peer, struct fab_msg *msg, struct thing **thi
 	*thing = call.thing;
 	/* A reply that has not been sent yet has none, or does not come now. */
 	if (r < 0)
-		unreserve(peer, peer->reserved);
+		room_unreserve(peer, peer->reserved);
 	if (r == REPLIED)
 		return true;
 	if (r == WAITS || (r == BRK_LATER && peer->server->in_grace)) {
 		peer->waiting = r == WAITS ? WAITING_ASK : WAITING_LATER;
 		return false;
 	}
-	reply(peer, msg, r == BRK_LATER ? VMCI_ERROR_UNAVAILABLE : r, &call.reply);
+	outbox_reply(peer, msg, r == BRK_LATER ? VMCI_ERROR_UNAVAILABLE : r, &call.reply);
 	return true;
 }
 
@@ -1335,7 +728,7 @@ static void handle_request(struct peer *peer, struct fab_msg *msg)
 		return;
 	}
 	keep_request(peer, msg, thing);
-	update_io(peer);
+	peer_update_io(peer);
 }
 
 /* One message. Return: false: no more for now */
@@ -1349,7 +742,7 @@ static bool receive(struct peer *peer)
 	if (r == -EAGAIN)
 		return false;
 	if (r == -ECONNRESET) {
-		leave(peer);
+		peer_leave(peer);
 		return false;
 	}
 	if (r) {
@@ -1361,7 +754,7 @@ static bool receive(struct peer *peer)
 	else if (msg.kind == FAB_REQUEST)
 		handle_request(peer, &msg);
 	else if (msg.kind == FAB_ANSWER)
-		handle_answer(peer, &msg);
+		ask_answered(peer, &msg);
 	else
 		peer_fail(peer, "it sent what only vmcid may say (%s)", fab_type_to_string(msg.type));
 	fab_drop(&msg);
@@ -1375,16 +768,20 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *ctx)
 	(void)source;
 	(void)fd;
 	if (events & EPOLLOUT)
-		flush(peer);
+		outbox_flush(peer);
 	if (peer->is_ended || !(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
 		return 0;
 	/* It waits, and is not read from: so it has gone. */
 	if (peer->waiting != WAITING_NOT && !peer->is_device) {
-		leave(peer);
+		peer_leave(peer);
 		return 0;
 	}
-	for (unsigned i = 0; i < LIMIT_VMCID_TURN; i++)
-		if ((peer->waiting != WAITING_NOT && !peer->is_device) || !receive(peer))
+	/*
+	 * Programs say one thing and wait for the reply. To look whether one has said more costs a call that mostly
+	 * finds nothing; the loop tells us anyway.
+	 */
+	for (unsigned i = 0; i < (peer->is_device ? LIMIT_VMCID_TURN : 1); i++)
+		if (!receive(peer))
 			break;
 	return 0;
 }
@@ -1396,7 +793,7 @@ void peer_resume(struct server *server)
 			continue;
 		peer->waiting = WAITING_NOT;
 		run_requests(peer);
-		update_io(peer);
+		peer_update_io(peer);
 	}
 }
 
@@ -1426,24 +823,10 @@ struct peer *peer_free(struct peer *peer)
 	/* When we end, contexts do not: their programs come back. */
 	if (!server->is_stopping && cid != VMCI_INVALID_ID && !brk_cid_is_there(server->brk, cid))
 		ports_forget(server->ports, cid);
-	if (peer->ask)
-		peer->ask->asker = NULL;
-	peer->ask = NULL;
-	while (peer->asks) {
-		struct ask *ask = peer->asks;
-
-		if (ask->asker)
-			ask_end(ask, VMCI_ERROR_DST_UNREACHABLE, NULL);
-		ask_free(ask);
-	}
+	asks_end(peer);
 	while (peer->requests)
 		pop_request(peer);
-	while (peer->out) {
-		struct outgoing *out = peer->out;
-
-		peer->out = out->next;
-		outgoing_free(peer, out);
-	}
+	outbox_clear(peer);
 	user_drop(peer->user, peer->in_flight);
 	sd_event_source_disable_unref(peer->hello);
 	sd_event_source_disable_unref(peer->io);

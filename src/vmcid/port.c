@@ -9,7 +9,8 @@
  *
  * Is a path stale? A socket of another type is connected to it: the kernel says EPROTOTYPE if a stream socket
  * is bound there, listening or not, and ECONNREFUSED if none is. Nobody notices, and it does not matter in which
- * network name space the socket is, as it would for /proc/net/unix.
+ * network name space the socket is, as it would for /proc/net/unix. Who is about to be connected there finds it out
+ * by that, and is not looked for before (ports_glance()): making and closing a socket is half of a connection's price.
  *
  * The folder "port" is for us alone (mode 0700), so nobody else can connect to what lies there, and what a listener
  * accepts was connected here, after the broker was asked, and has the name that we gave it. The mode of a socket's
@@ -32,7 +33,9 @@
  * could change between check and use.
  *
  * A guest has no listeners here. Who connects to one is connected to a listener of our own that is there for just
- * that, so that the socket gets a peer with the right name; what it accepts goes to the guest's device.
+ * that, so that the socket gets a peer with the right name; what it accepts goes to the guest's device. To a
+ * program that does not wait for the guest's answer, a socket that is connected but cannot be written to looks like one
+ * that is being connected (ports_stop()).
  */
 #include "port.h"
 
@@ -40,6 +43,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,6 +71,9 @@
 #define FIRST_PORT (VMCI_PORT_LAST_RESERVED + 1)
 #define END_PORT (1u << 30)
 
+/* Random numbers that are fetched at once. */
+#define RANDOMS 32u
+
 /* Ports that are tried before we say that none is free. */
 #define TRIES 64
 
@@ -78,6 +85,7 @@ struct owner;
 /**
  * struct port - a path that we have made
  * @link: in its bucket; @by_owner: in the owner's list
+ * @is_trusted: what its mode says, for those to whom it makes no difference (ports_glance())
  * @is_old: from before a restart, whose grace period is not over
  */
 struct port {
@@ -86,6 +94,7 @@ struct port {
 	struct owner *owner;
 	uint32_t cid;
 	uint32_t port;
+	bool is_trusted;
 	bool is_old;
 };
 
@@ -106,12 +115,15 @@ struct owner {
 /**
  * struct ports - all of them
  * @next: port to be chosen next: they are used again as late as possible
+ * @random: numbers for names, @n_random of them not used yet
  */
 struct ports {
 	const struct rundir *rundir;
 	LIST_HEAD(, port) bucket[BUCKETS];
 	LIST_HEAD(, owner) owners;
 	uint32_t next;
+	uint64_t random[RANDOMS];
+	unsigned n_random;
 };
 
 static int64_t now_ms(void)
@@ -175,8 +187,13 @@ static void mark(const struct ports *ports, uint32_t cid, uint32_t port, uid_t u
 		log_debug("%s: whose it is cannot be written down: %s", name, strerror(errno));
 }
 
+static bool is_mode_trusted(const struct stat *st)
+{
+	return (st->st_mode & 0777) == TRUSTED_MODE;
+}
+
 /* Whose is the path? Return: false: that is not written down */
-static bool read_mark(const struct ports *ports, uint32_t cid, uint32_t port, uid_t *ret_uid)
+static bool read_mark(const struct ports *ports, uint32_t cid, uint32_t port, uid_t *ret_uid, bool *ret_is_trusted)
 {
 	char name[NAME_SIZE];
 	struct stat st;
@@ -186,6 +203,7 @@ static bool read_mark(const struct ports *ports, uint32_t cid, uint32_t port, ui
 	    st.st_mtim.tv_sec < 0 || st.st_mtim.tv_sec > UINT32_MAX)
 		return false;
 	*ret_uid = (uid_t)st.st_mtim.tv_sec;
+	*ret_is_trusted = is_mode_trusted(&st);
 	return true;
 }
 
@@ -241,7 +259,7 @@ static struct owner *find_owner(const struct ports *ports, uid_t uid)
 }
 
 /* Write down that the path at @cid, @port is @uid's. Return: 0 or VMCI_ERROR_NO_MEM */
-static int32_t note(struct ports *ports, uid_t uid, uint32_t cid, uint32_t port)
+static int32_t note(struct ports *ports, uid_t uid, bool is_trusted, uint32_t cid, uint32_t port)
 {
 	struct owner *owner = find_owner(ports, uid);
 	struct port *p = calloc(1, sizeof(*p));
@@ -262,6 +280,7 @@ static int32_t note(struct ports *ports, uid_t uid, uint32_t cid, uint32_t port)
 	p->owner = owner;
 	p->cid = cid;
 	p->port = port;
+	p->is_trusted = is_trusted;
 	LIST_INSERT_HEAD(&ports->bucket[bucket_of(cid, port)], p, link);
 	LIST_INSERT_HEAD(&owner->ports, p, by_owner);
 	owner->count++;
@@ -360,12 +379,13 @@ static int32_t code_of(int error)
 	}
 }
 
-static uint64_t random_bits(void)
+static uint64_t random_bits(struct ports *ports)
 {
-	uint64_t bits = 0;
-
-	(void)!getrandom(&bits, sizeof(bits), GRND_NONBLOCK);
-	return bits;
+	if (!ports->n_random) {
+		(void)!getrandom(ports->random, sizeof(ports->random), GRND_NONBLOCK);
+		ports->n_random = RANDOMS;
+	}
+	return ports->random[--ports->n_random];
 }
 
 /* --- Binding ----------------------------------------------------------------------------------------------------- */
@@ -424,7 +444,7 @@ static int32_t bind_one(struct ports *ports, int fd, uid_t uid, bool is_trusted,
 	mark(ports, cid, port, uid);
 	/* A path that somebody has removed from outside may be in the books still. */
 	drop_at(ports, cid, port);
-	if (note(ports, uid, cid, port) < 0) {
+	if (note(ports, uid, is_trusted, cid, port) < 0) {
 		remove_path(ports, cid, port);
 		return VMCI_ERROR_NO_MEM;
 	}
@@ -455,17 +475,36 @@ int32_t ports_bind(struct ports *ports, int fd, uid_t uid, bool is_trusted, uint
 	return VMCI_ERROR_NO_RESOURCES;
 }
 
-enum brk_listener ports_look(const struct ports *ports, uint32_t cid, uint32_t port)
+/* What lies in the folder, socket or not */
+static enum brk_listener look_at_path(const struct ports *ports, uint32_t cid, uint32_t port)
 {
-	struct sockaddr_un sun;
 	char name[NAME_SIZE];
 	struct stat st;
 
 	port_name(name, cid, port);
-	if (make_address(ports, cid, port, &sun) || fstatat(ports->rundir->fd, name, &st, AT_SYMLINK_NOFOLLOW) ||
-	    !S_ISSOCK(st.st_mode) || !is_alive(&sun))
+	if (fstatat(ports->rundir->fd, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISSOCK(st.st_mode))
 		return BRK_LISTENER_NONE;
-	return (st.st_mode & 0777) == TRUSTED_MODE ? BRK_LISTENER_TRUSTED : BRK_LISTENER_UNTRUSTED;
+	return is_mode_trusted(&st) ? BRK_LISTENER_TRUSTED : BRK_LISTENER_UNTRUSTED;
+}
+
+enum brk_listener ports_glance(const struct ports *ports, uint32_t cid, uint32_t port)
+{
+	const struct port *p = find(ports, cid, port);
+
+	if (p)
+		return p->is_trusted ? BRK_LISTENER_TRUSTED : BRK_LISTENER_UNTRUSTED;
+	/* It may be from before a restart, and whose it is could not be written down. */
+	return look_at_path(ports, cid, port);
+}
+
+enum brk_listener ports_look(const struct ports *ports, uint32_t cid, uint32_t port)
+{
+	enum brk_listener listener = look_at_path(ports, cid, port);
+	struct sockaddr_un sun;
+
+	if (listener != BRK_LISTENER_NONE && (make_address(ports, cid, port, &sun) || !is_alive(&sun)))
+		return BRK_LISTENER_NONE;
+	return listener;
 }
 
 /* --- Connecting -------------------------------------------------------------------------------------------------- */
@@ -499,7 +538,8 @@ int32_t ports_source(struct ports *ports, int fd, struct fab_address *self)
 		return ports_look(ports, self->context, self->port) ? VMCI_ERROR_ALREADY_EXISTS : 0;
 	for (unsigned i = 0; i < TRIES; i++) {
 		self->port = choose(ports);
-		if (ports_look(ports, self->context, self->port) == BRK_LISTENER_NONE)
+		/* The books will do: another one is as good. */
+		if (!find(ports, self->context, self->port))
 			return 0;
 	}
 	return VMCI_ERROR_NO_RESOURCES;
@@ -507,33 +547,28 @@ int32_t ports_source(struct ports *ports, int fd, struct fab_address *self)
 
 /*
  * Give @fd its name, if it has none. What it was when ports_source() looked does not count: whoever else has the
- * socket may have bound it since. A name that is set stays, so it is looked at once more, and that is the one that
- * listeners see.
+ * socket may have bound it since. A name that is set stays, so one that we did not set is looked at now, and that is
+ * the one that listeners see.
  *
  * Return: 0; -EINVAL: it has another name; another negative errno
  */
-static int name_socket(int fd, const struct fab_address *self)
+static int name_socket(struct ports *ports, int fd, const struct fab_address *self)
 {
 	struct fab_address bound;
 	struct sockaddr_un sun;
 	socklen_t len;
-	int r = 0;
+	int r = -EADDRINUSE;
 
 	assert(self->kind == FAB_ADDRESS_VM || self->port != VMCI_PORT_ANY);
-	if (!is_bound(fd, &sun, &len)) {
-		len = fab_address_build(self, random_bits(), &sun);
+	/* Somebody has taken one of 2^52 names, or they are very many. */
+	for (unsigned i = 0; i < 2 && r == -EADDRINUSE; i++) {
+		len = fab_address_build(self, random_bits(ports), &sun);
 		r = patient_bind(fd, &sun, len);
-		/* Somebody has taken one of 2^52 names, or they are very many. */
-		if (r == -EADDRINUSE) {
-			len = fab_address_build(self, random_bits(), &sun);
-			r = patient_bind(fd, &sun, len);
-		}
-		/* -EINVAL: somebody was faster, perhaps. */
-		if (r != -EINVAL)
-			return r;
-		(void)is_bound(fd, &sun, &len);
 	}
-	return is_name_of(&sun, len, self, &bound) ? 0 : -EINVAL;
+	/* -EINVAL: it has a name. */
+	if (r != -EINVAL)
+		return r;
+	return is_bound(fd, &sun, &len) && is_name_of(&sun, len, self, &bound) ? 0 : -EINVAL;
 }
 
 int32_t ports_connect(struct ports *ports, int fd, const struct fab_address *self, uint32_t cid, uint32_t port)
@@ -541,10 +576,13 @@ int32_t ports_connect(struct ports *ports, int fd, const struct fab_address *sel
 	struct sockaddr_un sun;
 	int r = make_address(ports, cid, port, &sun);
 
-	if (!r)
-		r = name_socket(fd, self);
+	if (r)
+		return code_of(r);
+	patient_begin();
+	r = name_socket(ports, fd, self);
 	if (!r)
 		r = patient_connect(fd, &sun, sizeof(sun));
+	patient_end();
 	return code_of(r);
 }
 
@@ -557,7 +595,7 @@ int32_t ports_join(struct ports *ports, int fd, const struct fab_address *self, 
 	if (!r && option(fd, SO_TYPE) != SOCK_STREAM)
 		r = -EINVAL;
 	if (!r)
-		r = name_socket(fd, self);
+		r = name_socket(ports, fd, self);
 	if (r)
 		return code_of(r);
 	listener = ports_socket();
@@ -580,6 +618,38 @@ int32_t ports_join(struct ports *ports, int fd, const struct fab_address *self, 
 		return code_of(r);
 	*ret_end = end;
 	return 0;
+}
+
+static bool is_writable(int fd)
+{
+	struct pollfd pollfd = { .fd = fd, .events = POLLOUT };
+
+	return poll(&pollfd, 1, 0) == 1 && pollfd.revents & POLLOUT;
+}
+
+/*
+ * To poll(2) a socket is writable while no more than a quarter of its send buffer is taken (unix(7) does not say so,
+ * tests/vm/guest/stopper.c looks), and what we write counts for more than its bytes. Nothing that others do with the
+ * socket meanwhile harms anybody but them.
+ */
+uint32_t ports_stop(int fd)
+{
+	static const char nothing[65536];
+	int room = option(fd, SO_SNDBUF);
+	uint32_t want = room < 0 ? 0 : (uint32_t)room / 4 + 1, done = 0;
+
+	if (!want || want > LIMIT_PORTS_STOPPER)
+		return 0;
+	while (done < LIMIT_PORTS_STOPPER && is_writable(fd)) {
+		size_t size = want > done ? want - done : want;
+		ssize_t n = send(fd, nothing, size < sizeof(nothing) ? size : sizeof(nothing),
+				 MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n <= 0)
+			break;
+		done += (uint32_t)n;
+	}
+	return done;
 }
 
 int ports_socket(void)
@@ -703,6 +773,7 @@ static void restore(struct ports *ports, uint32_t cid, const void *ctx)
 {
 	char name[NAME_SIZE];
 	struct dirent *entry;
+	bool is_trusted;
 	uint32_t port;
 	uid_t uid;
 	DIR *dir;
@@ -714,8 +785,8 @@ static void restore(struct ports *ports, uint32_t cid, const void *ctx)
 	if (!dir)
 		return;
 	while ((entry = readdir(dir)))
-		if (read_id(entry->d_name, &port) && read_mark(ports, cid, port, &uid) &&
-		    note(ports, uid, cid, port) >= 0)
+		if (read_id(entry->d_name, &port) && read_mark(ports, cid, port, &uid, &is_trusted) &&
+		    note(ports, uid, is_trusted, cid, port) >= 0)
 			find(ports, cid, port)->is_old = true;
 	closedir(dir);
 }
@@ -738,7 +809,7 @@ int ports_new(const struct rundir *rundir, struct ports **ret_ports)
 		return -ENOMEM;
 	ports->rundir = rundir;
 	/* Somewhere else than an earlier one, whose ports may be remembered. */
-	ports->next = FIRST_PORT + (uint32_t)(random_bits() % (END_PORT - FIRST_PORT));
+	ports->next = FIRST_PORT + (uint32_t)(random_bits(ports) % (END_PORT - FIRST_PORT));
 	for_each_folder(ports, restore, NULL);
 	*ret_ports = ports;
 	return 0;

@@ -36,6 +36,12 @@ int32_t ports_bind(struct ports *ports, int fd, uid_t uid, bool is_trusted, uint
 /* ports_look() - who listens at port @port of context @cid? A path whose socket has gone is nobody. */
 enum brk_listener ports_look(const struct ports *ports, uint32_t cid, uint32_t port);
 
+/*
+ * ports_glance() - the same for less: what the books say. A path whose socket has gone counts: connecting will tell. For
+ * those to whom it makes no difference whether the listener is trusted
+ */
+enum brk_listener ports_glance(const struct ports *ports, uint32_t cid, uint32_t port);
+
 /**
  * ports_source() - from which port does @fd come?
  * @self: who connects; its port is a wish, or VMCI_PORT_ANY, and is set on success
@@ -63,6 +69,13 @@ int32_t ports_connect(struct ports *ports, int fd, const struct fab_address *sel
  */
 int32_t ports_join(struct ports *ports, int fd, const struct fab_address *self, uint32_t cid, uint32_t port,
 		   int *ret_end);
+
+/**
+ * ports_stop() - make the connected socket @fd one that cannot be written to, until its peer has read what we write now
+ *
+ * Return: bytes that the peer has to read and drop; 0: it would take too many, or the socket takes none
+ */
+uint32_t ports_stop(int fd);
 
 /* ports_socket() - a socket of our own, for the end of a guest; the descriptor, or a negative errno */
 int ports_socket(void);

@@ -175,6 +175,8 @@ int rundir_open(const char *path, mode_t mode, bool embedded, struct rundir *ret
 		r = make_folder(&rundir, "device", 0700, ret_reason);
 	if (!r)
 		r = make_folder(&rundir, "dgram", 0700, ret_reason);
+	if (!r)
+		r = make_folder(&rundir, "held", 0700, ret_reason);
 	/* Nobody but us connects to what lies there: port.c. */
 	if (!r)
 		r = make_folder(&rundir, "port", 0700, ret_reason);

@@ -30,6 +30,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "endpoint.h"
+#include "hold.h"
 #include "peer.h"
 #include "port.h"
 #include "proto/limits.h"
@@ -152,16 +153,22 @@ bool server_is_trusted(const struct server *server, uid_t uid)
 	return false;
 }
 
+/* Programs that are connected, or have a socket that says that they are there */
+static bool has_anybody(const struct server *server)
+{
+	return server->n_peers || endpoints_count(server->endpoints) || holds_count(server->holds);
+}
+
 bool server_is_deserted(const struct server *server)
 {
-	return !server->n_peers && !endpoints_count(server->endpoints) && vms_is_deserted(server->vms);
+	return !has_anybody(server) && vms_is_deserted(server->vms);
 }
 
 static void update_leave(struct server *server, uint64_t usec)
 {
 	if (!server->is_embedded)
 		return;
-	if (server->n_peers || endpoints_count(server->endpoints)) {
+	if (has_anybody(server)) {
 		sd_event_source_set_enabled(server->leave, SD_EVENT_OFF);
 		return;
 	}
@@ -271,7 +278,7 @@ static int on_leave(sd_event_source *source, uint64_t usec, void *ctx)
 	(void)source;
 	(void)usec;
 	/* Somebody may have come in the meantime. Who comes from now on finds the next one. */
-	if (accept_one(server) || server->n_peers || endpoints_count(server->endpoints))
+	if (accept_one(server) || has_anybody(server))
 		return 0;
 	log_info("nobody is left");
 	rundir_unlink(server->rundir, CONTROL_NAME);
@@ -392,6 +399,7 @@ static void begin(struct server *server)
 {
 	server->in_grace = server->rundir->resumed;
 	/* First of all, so that nobody takes what is theirs. */
+	holds_restore(server->holds);
 	endpoints_restore(server->endpoints);
 	if (server->in_grace) {
 		brk_grace(server->brk, true);
@@ -439,6 +447,8 @@ int server_new(sd_event *event, const struct server_config *config, struct serve
 		r = vms_new(server, config->vms, &server->vms);
 	if (r >= 0)
 		r = endpoints_new(server, &server->endpoints);
+	if (r >= 0)
+		r = holds_new(server, &server->holds);
 	if (r < 0) {
 		log_err("%s/%s: %s", config->rundir->path, what, strerror(-r));
 		server_free(server);
@@ -467,6 +477,7 @@ struct server *server_free(struct server *server)
 	while (server->peers)
 		peer_free(server->peers);
 	endpoints_free(server->endpoints);
+	holds_free(server->holds);
 	vms_free(server->vms);
 	brk_free(server->brk);
 	users_free(server->users);

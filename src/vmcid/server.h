@@ -13,6 +13,7 @@
 #include "user.h"
 
 struct endpoints;
+struct holds;
 struct peer;
 struct ports;
 struct vms;
@@ -39,6 +40,7 @@ struct server {
 	struct ports *ports;
 	struct vms *vms;
 	struct endpoints *endpoints;
+	struct holds *holds;
 
 	int control;
 	bool is_control_ours;
@@ -101,7 +103,7 @@ void server_bury(struct server *server);
 /* server_is_trusted() - does the configuration trust the user? */
 bool server_is_trusted(const struct server *server, uid_t uid);
 
-/* For endpoint.c: one more, or one less, of those who keep an embedded vmcid from leaving. */
+/* For endpoint.c and hold.c: one more, or one less, of those who keep an embedded vmcid from leaving. */
 void server_endpoints_changed(struct server *server);
 
 /* For peer.c: a connection came, or went. */

@@ -15,6 +15,7 @@
  */
 #include "vm.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -834,6 +835,32 @@ static void make_room(struct vms *vms, uint32_t cid)
 		}
 		log_warn("vm %s: context id %u is in use; it gets %u", vm->def.name, cid, vm->config.cid);
 	}
+}
+
+static bool has_uuid(const struct vm *vm, const uint8_t *uuid)
+{
+	static_assert(FAB_UUID_SIZE == UUID_SIZE, "the same on the wire");
+	for (unsigned i = 0; i < vm->def.n_uuids; i++)
+		if (!memcmp(vm->def.uuid[i], uuid, UUID_SIZE))
+			return true;
+	return false;
+}
+
+int32_t vms_find_uuid(const struct vms *vms, const struct brk_client *client, const uint8_t uuid[static FAB_UUID_SIZE],
+		      uint32_t *ret_cid)
+{
+	int32_t result = VMCI_ERROR_NOT_FOUND;
+
+	for (const struct vm *vm = vms->first; vm; vm = vm->next) {
+		if (vm->state != VM_SERVED || !has_uuid(vm, uuid) || brk_vm_may_know(client, vm->config.cid))
+			continue;
+		/* A VM and its copy: nobody can say which is meant. */
+		if (!result)
+			return VMCI_ERROR_NOT_FOUND;
+		*ret_cid = vm->config.cid;
+		result = 0;
+	}
+	return result;
 }
 
 struct vm *vms_find_resumed(struct vms *vms, uint32_t cid, const char *name,

@@ -50,6 +50,14 @@ bool vms_is_deserted(const struct vms *vms);
 struct vm *vms_find_resumed(struct vms *vms, uint32_t cid, const char *name,
 			    const uint8_t token[static FAB_TOKEN_SIZE]);
 
+/**
+ * vms_find_uuid() - the running VM that has the UUID of @client's question
+ *
+ * Of those that @client may know. Return: 0; VMCI_ERROR_NOT_FOUND: none, or more than one
+ */
+int32_t vms_find_uuid(const struct vms *vms, const struct brk_client *client, const uint8_t uuid[static FAB_UUID_SIZE],
+		      uint32_t *ret_cid);
+
 /* vm_config() - for the broker; lives as long as the device's connection */
 const struct brk_vm *vm_config(const struct vm *vm);
 

@@ -10,10 +10,11 @@ import struct
 import pytest
 from testbed.fabric import (ADD, ANSWER, ASK, ASSIGN, BELL_CREATE, BELL_DESTROY, BELL_OPEN, CHECK, DATA_MAX, DEVICE,
                             DG_BIND, DG_CREATE, DG_DESTROY, DG_SEND, DIRECT, EVENTS, GROUP_CREATE, GROUP_DESTROY,
-                            GROUP_MEMBER, HEADER_SIZE, HELLO, HOLD, LIST, NAME, OFF, PRIV, QP_ATTACH, QP_CREATE,
-                            QP_DETACH, QP_HOLD, REMOVE, REMOVE_ALL, REPLY, RESTRICTED, RESUME, SHM_ALLOC, SHM_ATTACH,
-                            SHM_CREATE, SHM_DETACH, SHM_HOLD, SHM_QUERY, STREAM_BIND, STREAM_CONNECT, STREAM_OPEN,
-                            TRUSTED, WATCH, WINDOW, Ended, Endpoint, Message, datagram, discovery_request, eventfd)
+                            GROUP_MEMBER, HEADER_SIZE, HELLO, HOLD, LIST, NAME, OFF, PENDING, PRIV, QP_ATTACH,
+                            QP_CREATE, QP_DETACH, QP_HOLD, REMOVE, REMOVE_ALL, REPLY, RESTRICTED, RESUME, SHM_ALLOC,
+                            SHM_ATTACH, SHM_CREATE, SHM_DETACH, SHM_HOLD, SHM_QUERY, STREAM_BIND, STREAM_CONNECT,
+                            STREAM_OPEN, TRUSTED, VM_FIND, WATCH, WINDOW, Ended, Endpoint, Message, datagram,
+                            discovery_request, eventfd)
 from testbed.process import until
 
 # What a request may have: fields, flags (besides those of which there must be one), one of, data, descriptors.
@@ -44,11 +45,12 @@ TYPES = {
     GROUP_MEMBER: ((C, R, C2, R2), ASSIGN, (ADD, REMOVE, CHECK), (0, 0), 0),
     LIST: ((S0,), 0, (), (0, 0), 0),
     STREAM_BIND: ((C, R), 0, (), (0, 0), 1),
-    STREAM_CONNECT: ((C, R, C2, R2, S0), 0, (), (0, 0), 1),
+    STREAM_CONNECT: ((C, R, C2, R2, S0), PENDING, (), (0, 0), 1),
     STREAM_OPEN: ((C, R, C2, R2), 0, (), (0, 0), 0),
     SHM_ALLOC: ((R, S0), 0, (), (0, 0), 0),
     WINDOW: ((S0, T), RESUME, (), (0, 72), 1),
     DG_BIND: ((C, R), 0, (), (0, 0), 1),
+    VM_FIND: ((), 0, (), (16, 16), 0),
 }
 BITS = [1 << bit for bit in range(32)]
 
@@ -100,6 +102,8 @@ def wrong_requests(type_):
         yield wrong("ASSIGN without ADD", flags=ASSIGN | REMOVE)
     if HOLD & flags:
         yield wrong("HOLD of a device", 2, flags=HOLD | DEVICE)
+        yield wrong("HOLD of a device with a socket", 3, flags=HOLD | DEVICE)
+        yield wrong("HOLD with two sockets", 2, flags=HOLD)
     for status in 1, -1, -0x80000000, 0x7fffffff:
         yield wrong(f"status {status}", status=status)
     if least:
@@ -195,7 +199,7 @@ PACKETS = {
     "ones": b"\xff" * HEADER_SIZE,
     "text": b"GET / HTTP/1.0\r\n\r\n" * 5,
     "type 0": Message(0).pack(),
-    "an unknown type": Message(DG_BIND + 1).pack(),
+    "an unknown type": Message(VM_FIND + 1).pack(),
     "type 65535": Message(0xffff).pack(),
     "the largest": Message(LIST).pack() + bytes(DATA_MAX),
     "larger than the largest": Message(DG_SEND).pack() + bytes(DATA_MAX + 1),

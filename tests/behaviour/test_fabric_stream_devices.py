@@ -2,6 +2,8 @@
 """Streams to and from guests, whose devices the test plays: slow, dead, or refusing. doc/protocol-fabric.md, 13."""
 
 import contextlib
+import errno
+import select
 import socket
 
 import pytest
@@ -47,6 +49,13 @@ def asked(device):
     sock = socket.socket(fileno=ask.fds.pop())
     sock.setblocking(True)
     return ask, sock
+
+
+def receive(sock, size):
+    data = b""
+    while len(data) < size and (piece := sock.recv(size - len(data))):
+        data += piece
+    return data
 
 
 def start(client, to, timeout=0, type_=socket.SOCK_STREAM):
@@ -205,6 +214,98 @@ def test_answers_that_are_none(vms, host, device):
     assert host.recv().status == DST_UNREACHABLE
     sock.close()
     end.close()
+
+
+def start_pending(client, to, timeout=0):
+    """A connect that does not wait; the reply comes at once, and the device's question."""
+    sock = client.new_socket()
+    client.post(STREAM_CONNECT, handle=(INVALID, INVALID), other=to, size0=timeout, flags=PENDING, fds=[sock])
+    return sock, client.recv()
+
+
+def is_writable(sock):
+    return bool(select.select([], [sock], [], 0)[1])
+
+
+def test_without_waiting(vms, host, device):
+    sock, reply = start_pending(host, (GUEST, PORT), 3000)
+    ask, end = asked(device)
+    assert (reply.status, reply.flags, reply.handle) == (0, PENDING, ask.handle)
+    assert (ask.size0, ask.flags, ask.other) == (3000, PENDING, (GUEST, PORT))
+    assert 0 < ask.size1 < 1 << 20 and not is_writable(sock)
+    device.answer(ask)                  # whatever it says: the socket is what counts
+    assert host.connect((HOST, 1), host.new_socket()) == NOT_FOUND      # the connection is free
+    assert parse_address(sock.getpeername()) == Address(GUEST, PORT, None)
+    assert end.recv(ask.size1, socket.MSG_WAITALL) == bytes(ask.size1)
+    assert is_writable(sock)
+    sock.send(b"there")
+    assert end.recv(100) == b"there"
+    end.close()
+    sock.close()
+
+
+def test_without_waiting_for_a_program(vms, host, soft):
+    """There is nothing to wait for."""
+    listener, port = soft.listener()
+    sock, reply = start_pending(host, (soft.cid, port))
+    assert (reply.status, reply.flags) == (0, 0) and is_writable(sock)
+    sock.close()
+    listener.close()
+
+
+def test_without_waiting_and_the_device_dies(host, device):
+    """Its end goes with it; vmcid has none."""
+    sock, reply = start_pending(host, (GUEST, PORT), 60000)
+    ask, end = asked(device)
+    device.close()
+    end.close()
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
+    sock.close()
+
+    def again():
+        sock, reply = start_pending(host, (GUEST, PORT))
+        sock.close()
+        return reply.status == DST_UNREACHABLE and not reply.flags
+    until("vmcid to see it", again)
+
+
+def test_without_waiting_too_many(vms, device):
+    """One connection is enough for all that may be under way; unanswered ones count, whoever has gone."""
+    client = vms.connect()
+    for _ in range(CONNECTS):
+        sock, reply = start_pending(client, (GUEST, PORT), 60000)
+        assert reply.flags == PENDING
+        sock.close()
+    sock, reply = start_pending(client, (GUEST, PORT))
+    assert reply.status == WOULD_BLOCK
+    sock.close()
+    for _ in range(CONNECTS):
+        ask, end = asked(device)
+        assert len(receive(end, ask.size1 + 1)) == ask.size1      # and then the end
+        end.close()
+        device.answer(ask)
+    assert vms.connect().list()
+    sock, reply = start_pending(client, (GUEST, PORT))
+    assert reply.flags == PENDING
+    ask, end = asked(device)
+    device.answer(ask, NOT_FOUND)
+    end.close()
+    sock.close()
+
+
+def test_without_waiting_at_odd_sockets(host, device, needs_root):
+    """A send buffer of any size; where it is too large, the reply is waited for."""
+    for size, is_pending in (1, True), (100000, True), (1 << 20, True), (8 << 20, False):
+        sock = host.new_socket()
+        sock.setsockopt(socket.SOL_SOCKET, 32, size)    # SO_SNDBUFFORCE
+        host.post(STREAM_CONNECT, handle=(INVALID, INVALID), other=(GUEST, PORT), flags=PENDING, fds=[sock])
+        ask, end = asked(device)
+        assert (ask.flags, bool(ask.size1)) == ((PENDING, True) if is_pending else (0, False))
+        assert is_writable(sock) == (not is_pending)
+        device.answer(ask)
+        assert host.recv().flags == ask.flags
+        end.close()
+        sock.close()
 
 
 # --- Guests to programs ---------------------------------------------------------------------------------------------

@@ -268,7 +268,15 @@ def test_restricted_context(vmcid, host, user):
     sock2 = other.new_socket()
     assert other.connect((HOST, theirs_port), sock2) == NO_ACCESS
     assert other.connect((HOST, ours_port), sock2) == 0
-    for each in listener, sock, sock2, ours, theirs:
+    # Of a listener that has gone nothing is told, though its path is still there.
+    listener.close()
+    theirs.close()
+    assert port in port_files(vmcid, restricted.cid) and theirs_port in port_files(vmcid)
+    assert user.connect((restricted.cid, port), sock) == NOT_FOUND
+    sock3 = other.new_socket()
+    assert other.connect((HOST, theirs_port), sock3) == NOT_FOUND
+    assert host.connect((HOST, theirs_port), host.new_socket()) == NOT_FOUND
+    for each in sock, sock2, sock3, ours:
         each.close()
 
 

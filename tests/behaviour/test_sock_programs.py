@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from testbed.fabric import BELL_CREATE, LIST
+from testbed.fabric import BELL_CREATE, HELLO, LIST
 from testbed.process import BUILD, LIMIT, ROOT, until
 from testbed.sockets import Runner, sanitizer
 
@@ -35,6 +35,8 @@ def test_socat(run):
     run.wait_port(5000)
     for cid in 2, 1:
         echo_through(run, server, ["socat", "-", f"VSOCK-CONNECT:{cid}:5000"])
+    # What ssh makes of 2
+    echo_through(run, server, ["socat", "-", "VSOCK-CONNECT:0.0.0.2:5000"])
     big = bytes(range(256)) * 1000
     echo_through(run, server, ["socat", "-", "VSOCK-CONNECT:2:5000"], big)
     text = run.run("socat", "-", "VSOCK-CONNECT:2:4999", status=1)
@@ -129,6 +131,15 @@ def test_the_command_line(run, needs_root):
     server.kill()
 
 
+def test_arguments(run):
+    """Only one of socat's addresses with an IPv4 address in it is changed, and the rest of it is not."""
+    given = ["VSOCK-CONNECT:0.0.1.44:22,x=0.0.0.42:1", "-", "", "0.0.0.42", "TCP:0.0.0.42:22", "VSOCK-CONNECT:42:22",
+             "a VSOCK-CONNECT:0.0.0.42:22", "vsock-connect:1.0.0.0:5"]
+    got = run.run("printf", "<%s>\\n", *given).splitlines()
+    assert got == [f"<{text}>" for text in ("VSOCK-CONNECT:300:22,x=0.0.0.42:1", *given[1:-1],
+                                            "vsock-connect:16777216:5")]
+
+
 def test_a_vmcid_is_started_and_leaves(directory):
     """Where none runs. It stays as long as the program, whatever that does with its descriptors or not."""
     runtime = directory / "own"
@@ -151,43 +162,62 @@ def test_a_vmcid_is_started_and_leaves(directory):
         runner.close()
 
 
-# Those of the descriptors that are a connection to vmcid, and what a request over one is answered with.
+# What the program has from vmci-run, and what requests are answered with.
 REQUESTS = f"""
-    def connections():
+    def sockets():
         for fd in sorted(int(name) for name in os.listdir("/proc/self/fd")):
             with contextlib.suppress(OSError):
-                sock = socket.socket(fileno=os.dup(fd))
-                with sock:
-                    if sock.type == SEQPACKET and str(sock.getpeername()).endswith("/control.sock"):
-                        yield fd
-    def call(fd, type_, context=0, resource=0, fds=(), data=b""):
-        head = struct.pack("<HHIiIIIIIQQ16s", type_, 0, 9, 0, 0, context, resource, 0, 0, 0, 0, bytes(16))
-        with socket.socket(fileno=os.dup(fd)) as sock:
-            sock.settimeout(10)
-            try:
-                socket.send_fds(sock, [head + data], fds)
-                return sock.recv(70000)[8:12].hex() or "end"
-            except (BrokenPipeError, ConnectionResetError):
-                return "end"
-    LIST, BELL_CREATE, BELL = {LIST}, {BELL_CREATE}, os.eventfd(0, os.EFD_NONBLOCK)
+                with socket.socket(fileno=os.dup(fd)) as sock:
+                    if (sock.family, sock.type) == (socket.AF_UNIX, SEQPACKET):
+                        yield fd, str(sock.getsockname()), error_of(sock.getpeername)
+    def ask(sock, type_, context=0, resource=0, fds=(), size0=0):
+        head = struct.pack("<HHIiIIIIIQQ16s", type_, 0, 9, 0, 0, context, resource, 0, 0, 0, size0, bytes(16))
+        sock.settimeout(0.5)
+        try:
+            socket.send_fds(sock, [head], fds)
+            return sock.recv(70000)[8:12].hex() or "end"
+        except TimeoutError:
+            return "silence"
+        except OSError as error:
+            return name_of(error.errno)
+    HELLO, LIST, BELL_CREATE, BELL = {HELLO}, {LIST}, {BELL_CREATE}, os.eventfd(0, os.EFD_NONBLOCK)
+    os.setgroups([]), os.setgid(4711), os.setuid(4711)
+    (number, name, peer), = sockets()
+    held = socket.socket(fileno=number)
 """
 
 
 @pytest.mark.parametrize("cid", ["2", "new"])
-@pytest.mark.parametrize("request_", ["LIST", "BELL_CREATE, 0, 0xffffffff, [BELL]"])
-def test_the_inherited_connection_is_good_for_nothing(vmcid, run, needs_root, cid, request_):
-    """vmci-run was root, and the program gives that up."""
-    text = run.python(REQUESTS + f"""
-    os.setgroups([]), os.setgid(4711), os.setuid(4711)
-    held = list(connections())
-    print(len(held), *[call(fd, {request_}) for fd in held], *[call(fd, {request_}) for fd in held])
+def test_what_is_inherited_is_good_for_nothing(vmcid, run, needs_root, cid):
+    """vmci-run was root, and the program gives that up. It has a socket that listens where it cannot get itself, and no
+    connection to vmcid.
+    """
+    assert run.python(REQUESTS + """
+    print(peer, "/held/" in name, number > 900)
+    print(error_of(held.send, b"x"), error_of(held.connect, name), error_of(held.bind, "\\0x"))
+    print(error_of(socket.socket(socket.AF_UNIX, SEQPACKET).connect, name), error_of(os.unlink, name))
     print(error_of(make, STREAM, 80))
-    """, cid=cid)
-    assert text.startswith("1 end end\n"), text
-    # Of a software context that was root's nothing is left to be joined by then: it is made anew, for 4711.
-    assert text.endswith("\nEACCES\n"), text
-    type_ = request_.split(",")[0]
-    assert f"(uid 0): dropped: it was to hold its context and no more, and said {type_}" in vmcid.process.text()
+    """, cid=cid) == ("ENOTCONN True True\nENOTCONN EACCES EINVAL\nEACCES EACCES\n"
+                      + ("EPERM\n" if cid == "new" else "EACCES\n"))
+
+
+def test_vmcid_does_not_listen_to_what_is_inherited(vmcid, run, needs_root):
+    """It has connected to it, to hear of its end; whoever says something over that is not heard."""
+    text = run.python(REQUESTS + """
+    sock, _ = held.accept()
+    print(ask(sock, HELLO, 2, size0=1), ask(sock, LIST), ask(sock, BELL_CREATE, 0, 0xffffffff), error_of(make))
+    sock.close()
+    held.settimeout(0.5)
+    print(error_of(held.accept))
+    end = time.monotonic() + 10
+    while error_of(make, STREAM, 80) == "EPERM" and time.monotonic() < end:
+        time.sleep(0.02)
+    # Of root's context nothing is left to be joined by then: it is made anew, for 4711.
+    print(error_of(make, STREAM, 80), error_of(make, STREAM, 8000))
+    """, cid="new")
+    assert text.splitlines()[0] == "silence silence silence EPERM", text
+    assert text.splitlines()[2] == "EACCES success", text
+    assert "dropped: it was to hold its context and no more, and was used" in vmcid.process.text()
 
 
 # --- Failing closed ------------------------------------------------------------------------------------------------
@@ -321,6 +351,71 @@ def test_streams_and_listeners_outlive_vmcid(vmcid, host, run):
     time.sleep(0.3)
     vmcid.start()
     assert process.wait() == 0, process.text()
+
+
+def echo(sock):
+    sock.settimeout(LIMIT)
+    sock.send(b"x")
+    assert sock.recv(1) == b"x"
+    sock.close()
+
+
+@pytest.mark.parametrize("cid", [42, "new"])
+def test_a_context_of_its_own_outlives_vmcid(vmcid, host, run, cid):
+    """With a program that does not know of it, and what it has started."""
+    server = run.start("socat", "VSOCK-LISTEN:5000,fork", "EXEC:cat", cid=cid)
+
+    def find():
+        found = [path for path in (vmcid.runtime / "port").glob("*/5000") if path.parent.name != "2"]
+        return found and int(found[0].parent.name)
+    number = until("the listener", find)
+    run.wait_port(5000, number)
+    echo(host.connected((number, 5000)))
+    for _ in range(3):
+        vmcid.kill()
+        vmcid.start()
+        assert not host.resume()
+        echo(host.connected((number, 5000)))
+    assert run.python("""
+        with client(5000, int(sys.argv[1])) as sock:
+            sock.send(b"y")
+            print(sock.recv(1))
+    """, str(number)) == "b'y'\n"
+    # While somebody is left, it stays; then everything goes.
+    last = host.connected((number, 5000))
+    last.send(b"z")
+    assert last.recv(1) == b"z"
+    server.kill()
+    assert [line for line in host.list() if line.startswith(f"context {number} ")]
+    last.close()
+    until("the context to go",
+          lambda: not [line for line in host.list() if line.startswith(f"context {number} ")])
+    assert not list((vmcid.runtime / "held").iterdir())
+    # At the latest when the grace period is over, for somebody else of the context could have come back.
+    until("its ports to go", lambda: not (vmcid.runtime / "port" / str(number)).exists())
+
+
+def test_a_context_of_its_own_is_the_user_s(vmcid, host, run, needs_root):
+    """While vmcid is away, and when it is back, nobody else gets it; and it gets new ports in it."""
+    as_4711 = ("setpriv", "--reuid", "4711", "--regid", "4711", "--clear-groups")
+    process = run.start_python("""
+        server = listener(5000)
+        print("ready")
+        while not os.path.exists(sys.argv[1] + "/restarted"):
+            time.sleep(0.02)
+        print(error_of(make, STREAM, 6000), error_of(make, STREAM, 5000), error_of(make, STREAM, 80))
+        print(server.accept()[1][0])
+    """, str(run.directory), cid=42, wrap=as_4711)
+    run.wait_text(process, "ready")
+    vmcid.kill()
+    vmcid.start()
+    assert "does not let us join context 42" in run.run("true", cid=42, status=125)
+    (run.directory / "restarted").touch()
+    run.wait_text(process, "success EADDRINUSE EACCES")
+    assert not host.resume()
+    host.connected((42, 5000)).close()
+    assert process.wait() == 0, process.text()
+    assert "\n2\n" in process.text()
 
 
 def test_killed_again_and_again(vmcid, host, run):

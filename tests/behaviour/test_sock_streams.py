@@ -181,8 +181,10 @@ def test_options(run):
             assert call("setsockopt", V, option, bytes(8)) == "ENOPROTOOPT", option
             assert call("getsockopt", V, option, b"", 8) == "ENOPROTOOPT", option
         assert call("getsockopt", V, 5, b"", 4) != "ENOPROTOOPT"        # trusted
-        # The place where we keep what we know is out of the program's reach.
-        SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+        # The places where we keep what we know are out of the program's reach.
+        SO_ATTACH_FILTER, SO_DETACH_FILTER, SO_MAX_PACING_RATE = 26, 27, 47
+        assert call("setsockopt", socket.SOL_SOCKET, SO_MAX_PACING_RATE, bytes(8)) == "ENOPROTOOPT"
+        assert call("getsockopt", socket.SOL_SOCKET, SO_MAX_PACING_RATE, b"", 4) == bytes(4 * [255])
         assert call("setsockopt", socket.SOL_SOCKET, SO_DETACH_FILTER, bytes(4)) == "ENOPROTOOPT"
         assert call("setsockopt", socket.SOL_SOCKET, SO_ATTACH_FILTER, bytes(16)) == "ENOPROTOOPT"
         assert call("getsockopt", socket.SOL_SOCKET, SO_ATTACH_FILTER, b"", 64) == b""

@@ -81,12 +81,18 @@ static int datagram(char *buf, size_t size)
 	return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	char echo[64] = "", dgram[64] = "";
 	unsigned int version = VMCISock_Version();
 	int fd = 7;
 
+	/* UUIDs: their contexts */
+	if (argc > 1) {
+		for (int i = 1; i < argc; i++)
+			printf("%d\n", (int)VMCISock_Uuid2ContextId(argv[i]));
+		return 0;
+	}
 	af = VMCISock_GetAFValueFd(&fd);
 	if (af < 0) {
 		printf("no VMCI Sockets\n");

@@ -107,7 +107,7 @@ def exchange(one, two, handle, size=MIB, seed=1):
         seed += 1
 
 
-# --- It is there --------------------------------------------------------------------------------------------------------
+# --- It is there ----------------------------------------------------------------------------------------------------
 
 
 def test_the_file(fabric, machine):
@@ -122,7 +122,7 @@ def test_the_file(fabric, machine):
     assert guest.fails("watch 5") == UNAVAILABLE
 
 
-# --- The samples --------------------------------------------------------------------------------------------------------
+# --- The samples ----------------------------------------------------------------------------------------------------
 
 
 def test_datagram_app(fabric, machine):
@@ -187,7 +187,7 @@ def test_doorbell_app(fabric, machine):
     server.check()
 
 
-# --- Datagrams and names ------------------------------------------------------------------------------------------------
+# --- Datagrams and names --------------------------------------------------------------------------------------------
 
 
 def test_datagrams(fabric, machine):
@@ -220,7 +220,7 @@ def test_names(fabric, machine):
     assert guest.run("name lookup hosts 0").last == there
 
 
-# --- Doorbells ----------------------------------------------------------------------------------------------------------
+# --- Doorbells ------------------------------------------------------------------------------------------------------
 
 
 def test_doorbells(fabric, machine):
@@ -242,7 +242,7 @@ def test_doorbells(fabric, machine):
           or other.start(f"bell ring {there}").wait().code == NOT_FOUND)
 
 
-# --- Queue pairs --------------------------------------------------------------------------------------------------------
+# --- Queue pairs ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("creator", ["guest", "host"])
@@ -302,7 +302,7 @@ def test_queue_pairs_that_cannot_be(fabric, machine):
     guest.run(f"qp create any 2 {8 * MIB} {8 * MIB} 0")
 
 
-# --- Hostile programs ---------------------------------------------------------------------------------------------------
+# --- Hostile programs -----------------------------------------------------------------------------------------------
 
 
 def test_wrong_arguments(fabric, machine):
@@ -335,7 +335,7 @@ def test_killed_programs_leave_nothing(fabric, machine):
         command.wait()
 
 
-# --- The device goes ----------------------------------------------------------------------------------------------------
+# --- The device goes ------------------------------------------------------------------------------------------------
 
 
 def test_unbound_under_a_program(fabric, machine):

@@ -11,8 +11,8 @@ import subprocess
 
 import pytest
 from testbed import FabricBed, TestbedError
-from testbed.process import LIMIT, Workdir
-from testbed.programs import ROOT, SSHD, Ssh, debian, programs, run, write
+from testbed.process import BUILD, LIMIT, Workdir
+from testbed.programs import ROOT, SSHD, Ssh, as_address, debian, programs, run, write
 from testbed.sockets import Runner
 
 MIB = 1 << 20
@@ -38,7 +38,7 @@ class Programs:
 
     def command(self, program):
         """ssh, scp or sftp, by way of vmci-run and socat."""
-        return self.keys.command(program, *self.runner.command("socat", "-", "VSOCK-CONNECT:%n:22"))
+        return self.keys.command(program, *self.runner.command("socat", "-", "VSOCK-CONNECT:%h:22"))
 
     def ssh(self, command, *options):
         """A command of the guest; what it said."""
@@ -98,11 +98,25 @@ def test_ssh(bed, sshd):
 
 
 def test_names_of_hosts(bed, sshd):
-    """A number is an address to ssh, which %h then is; not where there are no IPv4 addresses."""
-    argv = [str(arg).replace("%n", "%h") for arg in bed.command("ssh")]
-    with pytest.raises(TestbedError, match="garbage in cid"):
-        run([*argv, f"root@{bed.server.cid}", "true"])
+    """A number is an address to ssh, which %h then is, but for vmci-run; not where there are no IPv4 addresses. %n is
+    what was typed."""
+    argv = bed.command("ssh")
+    assert run([*argv, f"root@{bed.server.cid}", "echo fine"]) == b"fine\n"
     assert run([*argv, "-6", f"root@{bed.server.cid}", "echo fine"]) == b"fine\n"
+    assert run([*argv, f"root@{as_address(bed.server.cid)}", "echo fine"]) == b"fine\n"
+    argv = [str(arg).replace("%h", "%n") for arg in argv]
+    assert run([*argv, f"root@{bed.server.cid}", "echo fine"]) == b"fine\n"
+
+
+def test_the_line_that_people_type(bed, sshd):
+    """As README has it, through a shell; only the folders of this test are named besides."""
+    line = "ssh {options} -o ProxyCommand='vmci-run socat - VSOCK-CONNECT:%h:22' root@{cid} 'echo $((6 * 7))'"
+    options = f"-F {shlex.quote(str(bed.keys.config))}"
+    environment = {**bed.runner.environment, "PATH": f"{BUILD}:{os.environ['PATH']}",
+                   "VMCI_RUNTIME_DIR": str(bed.bed.broker.runtime)}
+    done = subprocess.run(["sh", "-c", line.format(options=options, cid=bed.server.cid)], env=environment,
+                          stdin=subprocess.DEVNULL, capture_output=True, timeout=2 * LIMIT)
+    assert done.stdout == b"42\n", done.stderr
 
 
 def test_a_terminal(bed, sshd):

@@ -69,12 +69,103 @@ def test_refusals_and_time_outs(run, machine):
         assert error_of(sock.connect, ({machine.cid}, 4999)) == "ECONNRESET"
         # and a second try, with the same socket, blocking or not
         sock.setblocking(False)
+        assert error_of(sock.connect, ({machine.cid}, 4999)) == "EINPROGRESS"
+        assert select.select([], [sock], [], 20)[1]
         assert error_of(sock.connect, ({machine.cid}, 4999)) == "ECONNRESET"
         print("fine")
     """)
     assert text == "fine\n"
     assert "ECONNRESET" in machine.vm.start("vsx connect 2 4999").check_fails() or \
         "reset" in machine.vm.start("socat - VSOCK-CONNECT:2:4999").check_fails()
+
+
+NOT_WAITING = """
+CID = int(sys.argv[1])
+def begin(port):
+    sock = make()
+    sock.setblocking(False)
+    assert name_of(sock.connect_ex((CID, port))) == "EINPROGRESS"
+    return sock
+def error(sock):
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+def begin_stopped(port):
+    sock, epoll = begin(port), select.epoll()
+    epoll.register(sock, select.EPOLLOUT | select.EPOLLET)
+    assert epoll.poll(0) == [] and select.select([], [sock], [], 0)[1] == []
+    assert name_of(sock.connect_ex((CID, port))) == "EALREADY" and error_of(sock.getpeername) == "ENOTCONN"
+    return sock, epoll
+"""
+
+
+def test_what_not_waiting_builds_on(machine):
+    """UNIX sockets of the kernels that hosts have, too: the guest's is one."""
+    assert machine.vm.run("stopper") == "stopper fine\n"
+
+
+def test_connects_that_do_not_wait(run, machine):
+    machine.vm.start("exec socat VSOCK-LISTEN:5005,fork,backlog=64 EXEC:cat")
+    until("the guest to listen", lambda: run.start("socat", "-", f"VSOCK-CONNECT:{machine.cid}:5005").wait() == 0)
+    # One after the other, and many at once; over the ports twenty take longer than the time-out.
+    count = 3 if machine.name == "classic" else 20
+    run.python(NOT_WAITING + """
+sock = begin(5005)
+assert select.select([], [sock], [], 20)[1] == [sock] and error(sock) == 0
+assert sock.getpeername() == (CID, 5005) and name_of(sock.connect_ex((CID, 5005))) == "EISCONN"
+sock.setblocking(True)
+sock.sendall(b"hello")
+assert sock.recv(100) == b"hello"
+sock = begin(4999)
+poll = select.poll()
+poll.register(sock, select.POLLOUT)
+assert poll.poll(20000)[0][1] & select.POLLERR
+assert name_of(error(sock)) == "ECONNRESET" and error(sock) == 0
+COUNT = int(sys.argv[2])
+async def one(number):
+    loop = asyncio.get_running_loop()
+    sock = make()
+    sock.setblocking(False)
+    await loop.sock_connect(sock, (CID, 5005))
+    data, got = b"%d" % number * 50000, b""
+    sender = asyncio.create_task(loop.sock_sendall(sock, data))
+    while len(got) < len(data):
+        got += await loop.sock_recv(sock, 1 << 16)
+    await sender
+    sock.close()
+    return got == data
+async def main():
+    assert await asyncio.gather(*(one(number) for number in range(COUNT))) == [True] * COUNT
+asyncio.run(main())
+""", str(machine.cid), str(count))
+    option = f"VSOCK-CONNECT:{machine.cid}:5005,connect-timeout="
+    assert talk(run, ["socat", "-", option + "20"], b"hello\n") == b"hello\n"
+    # And with a guest that does nothing: the time-out of the socket, and the program's own
+    machine.vm.qmp.command("stop")
+    try:
+        program = run.start_python(NOT_WAITING + """
+one, epoll = begin_stopped(5005)
+time_out = struct.pack("qq", 60, 0)
+two = make()
+assert ctypes.CDLL(None).setsockopt(two.fileno(), V, 6, time_out, 16) == 0
+two.setblocking(False)
+assert name_of(two.connect_ex((CID, 5005))) == "EINPROGRESS"
+print("stopped")
+before = time.monotonic()
+assert epoll.poll(20)
+assert time.monotonic() - before < 10
+assert name_of(error(one)) == "ETIMEDOUT"
+print("over")
+assert select.select([], [two], [], 20)[1] == [two] and error(two) == 0
+two.setblocking(True)
+two.sendall(b"hello")
+assert two.recv(100) == b"hello"
+""", str(machine.cid))
+        run.wait_text(program, "stopped")
+        late = run.start("socat", "-", option + "0.3")
+        assert late.wait() == 1 and "timed out" in late.text(), late.text()
+        run.wait_text(program, "over")
+    finally:
+        machine.vm.qmp.command("cont")
+    assert program.wait() == 0, program.text()
 
 
 def test_python_and_a_guest(run, machine):

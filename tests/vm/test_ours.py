@@ -126,10 +126,11 @@ SLEEP = {
 }
 
 
-@both_beds
+# Linux 7.3's virtio console, by which we talk to the guest, does not come back from a suspend, with or without VMCI.
+@bed_of_6_12
 @pytest.mark.parametrize("how", SLEEP)
 def test_sleep(bed, how):
-    """Streams end, and new ones work; who listens listens still."""
+    """Streams end, and new ones work."""
     for _ in range(3):
         streams = OpenStreams(bed)
         bed.vm.start(SLEEP[how]).check(30)

@@ -85,7 +85,7 @@ class Ssh:
         return debian(vm, SSHD[how]).expect("listening on")
 
     def command(self, program, *proxy):
-        """ssh, scp or sftp; @proxy is the command line that reaches %n."""
+        """ssh, scp or sftp; @proxy is the command line that reaches %h, or %n."""
         return [program, "-F", self.config, "-o", f"ProxyCommand={shlex.join(map(str, proxy))}"]
 
 

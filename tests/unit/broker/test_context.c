@@ -284,6 +284,32 @@ static void test_context_quota(void **state)
 	brk_client_free(client[0]);
 }
 
+/* Whose context may a client be told? */
+static void test_may_know(void **state)
+{
+	struct rig *rig = *state;
+	struct brk_client *root = rig_join(rig, 0, 2), *user = rig_join(rig, 5, 2), *soft = rig_join(rig, 5, 77);
+	struct brk_client *vm = rig_vm(rig, &(struct brk_vm){ .cid = 40, .domain = "x" }, NULL);
+	struct brk_client *friend = rig_vm(rig, &(struct brk_vm){ .cid = 41, .domain = "x" }, NULL);
+	struct brk_client *secret = rig_vm(rig, &(struct brk_vm){ .cid = 42, .restricted = true }, NULL);
+
+	assert_int_equal(brk_vm_may_know(rig_connect(rig, 5), 40), VMCI_ERROR_INVALID_ARGS);
+	assert_int_equal(brk_vm_may_know(user, 40), 0);
+	assert_int_equal(brk_vm_may_know(soft, 40), 0);
+	assert_int_equal(brk_vm_may_know(vm, 40), 0);
+	assert_int_equal(brk_vm_may_know(friend, 40), 0);
+	assert_int_equal(brk_vm_may_know(secret, 40), VMCI_ERROR_DST_UNREACHABLE);
+	assert_int_equal(brk_vm_may_know(vm, 42), VMCI_ERROR_DST_UNREACHABLE);
+	assert_int_equal(brk_vm_may_know(user, 42), VMCI_ERROR_NO_ACCESS);
+	assert_int_equal(brk_vm_may_know(root, 42), 0);
+	/* No VMs */
+	assert_int_equal(brk_vm_may_know(root, 2), VMCI_ERROR_DST_UNREACHABLE);
+	assert_int_equal(brk_vm_may_know(root, 77), VMCI_ERROR_DST_UNREACHABLE);
+	assert_int_equal(brk_vm_may_know(root, 4711), VMCI_ERROR_DST_UNREACHABLE);
+	rig_leave(rig, vm);
+	assert_int_equal(brk_vm_may_know(user, 40), VMCI_ERROR_DST_UNREACHABLE);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -303,6 +329,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_watch_of_strangers, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_watch_quota, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_context_quota, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_may_know, rig_setup, rig_teardown),
 	};
 
 	return cmocka_run_group_tests_name("broker contexts", tests, NULL, NULL);

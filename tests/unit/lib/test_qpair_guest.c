@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Queue pairs of a guest that has /dev/vmci: over a kernel of our own, which has one pair at a time. Both ends are here;
- * nobody tells an end that the other one has moved an index.
+ * Queue pairs of a guest that has /dev/vmci: over a kernel of our own, which has one pair at a time. Both ends are
+ * here; nobody tells an end that the other one has moved an index.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,7 +26,7 @@
 #define DEVICE 1000
 #define PAGE 4096u
 
-/* --- The library's other half --------------------------------------------------------------------------------------- */
+/* --- The library's other half ----------------------------------------------------------------------------------- */
 
 struct vmci {
 	bool is_forked;
@@ -99,7 +99,7 @@ void lib_void(int fd)
 	fail();
 }
 
-/* --- The kernel ------------------------------------------------------------------------------------------------------- */
+/* --- The kernel ------------------------------------------------------------------------------------------------- */
 
 static struct kernel {
 	int memory;
@@ -180,7 +180,7 @@ void guest_dev_qpair_destroy(int device, struct vmci_handle handle)
 	fd_close(&kernel.memory);
 }
 
-/* --- Tests ------------------------------------------------------------------------------------------------------------ */
+/* --- Tests ------------------------------------------------------------------------------------------------------ */
 
 static struct vmci_qpair *one, *two;
 

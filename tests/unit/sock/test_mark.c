@@ -70,7 +70,84 @@ static void test_it_comes_back(void **state)
 	}
 }
 
-/* It is a filter, and must let everything pass. */
+static bool has_filter(int fd)
+{
+	struct sock_filter code[40];
+	socklen_t len = 40;
+
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, code, &len), 0);
+	return len > 0;
+}
+
+/* Attaching a filter costs more than making the socket: only who has something in it does. */
+static void test_most_have_no_filter(void **state)
+{
+	static const enum mark_kind kinds[] = { MARK_STREAM, MARK_SEQPACKET, MARK_DGRAM, MARK_DEVICE };
+	struct mark mark, got;
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		for (uint32_t flags = 0; flags <= MARK_WILD; flags++) {
+			int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+			mark_init(&mark, kinds[i], 0xfffffffeu - i);
+			mark.flags = flags;
+			assert_int_equal(mark_write(fd, &mark), 0);
+			assert_false(has_filter(fd));
+			assert_int_equal(mark_read(fd, &got), 0);
+			assert_same(&got, &mark);
+			/* More to remember, and then no more */
+			mark.timeout_us++;
+			assert_int_equal(mark_write(fd, &mark), 0);
+			assert_true(has_filter(fd));
+			assert_int_equal(mark_read(fd, &got), 0);
+			assert_same(&got, &mark);
+			mark_init(&mark, kinds[i], 3 + i);
+			assert_int_equal(mark_write(fd, &mark), 0);
+			assert_int_equal(mark_read(fd, &got), 0);
+			assert_same(&got, &mark);
+			/* A destination alone */
+			mark.flags = MARK_DST;
+			mark.dst = handle_make(17, 18);
+			assert_int_equal(mark_write(fd, &mark), 0);
+			assert_int_equal(mark_read(fd, &got), 0);
+			assert_same(&got, &mark);
+			close(fd);
+		}
+	}
+}
+
+/* Rates that programs set themselves, on sockets that are not ours */
+static void test_rates(void **state)
+{
+	static const uint64_t rates[] = { 0, 1, 125000000, UINT32_MAX, UINT64_MAX, UINT64_C(0x564d00) << 40,
+					  UINT64_C(0x564d02) << 40 | UINT64_C(1) << 32, UINT64_C(0x564d01) << 40 };
+	struct mark got;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
+		int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+		assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &rates[i], sizeof(rates[i])), 0);
+		assert_int_equal(mark_read(fd, &got), -ENOENT);
+		close(fd);
+	}
+	/* The word says that there is more, and there is not, or something else */
+	for (unsigned i = 0; i < 2; i++) {
+		struct sock_filter code = BPF_STMT(BPF_RET | BPF_K, UINT32_MAX);
+		struct sock_fprog program = { .len = 1, .filter = &code };
+		const uint64_t word = UINT64_C(0x564d01) << 40 | UINT64_C(1) << 39 | UINT64_C(1) << 32 | 2;
+		int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+		if (i)
+			assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)), 0);
+		assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &word, sizeof(word)), 0);
+		assert_int_equal(mark_read(fd, &got), -ENOENT);
+		close(fd);
+	}
+}
+
+/* It may be a filter, and must let everything pass. */
 static void test_datagrams_pass(void **state)
 {
 	struct mark mark = odd_mark();
@@ -145,10 +222,33 @@ static void test_defaults(void **state)
 	assert_false(mark_has_defaults(&mark));
 }
 
+/* Each flag, of a socket with options as they are from the start, too */
+static void test_flags(void **state)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	struct mark mark, back;
+
+	(void)state;
+	for (uint32_t flags = 0; flags <= (MARK_WILD | MARK_CONNECTING | MARK_FAILED); flags++) {
+		if (flags & MARK_DST)
+			continue;
+		mark_init(&mark, MARK_STREAM, 0xfffffffeu);
+		mark.flags = flags;
+		assert_int_equal(mark_write(fd, &mark), 0);
+		memset(&back, 0xee, sizeof(back));
+		assert_int_equal(mark_read(fd, &back), 0);
+		assert_same(&mark, &back);
+	}
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_it_comes_back),
+		cmocka_unit_test(test_flags),
+		cmocka_unit_test(test_most_have_no_filter),
+		cmocka_unit_test(test_rates),
 		cmocka_unit_test(test_datagrams_pass),
 		cmocka_unit_test(test_what_is_not_ours),
 		cmocka_unit_test(test_defaults),

@@ -4,11 +4,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -307,6 +310,179 @@ static void test_a_device_is_let_in(void **state)
 	fd_close(&device);
 }
 
+/* A program that does not wait: as visit(), with so many bytes in the way, and behind them what it has written */
+static int visit_stopped(uint32_t serial, uint32_t stopper)
+{
+	static const uint8_t bytes[10000];
+	struct fab_msg question = {
+		.type = FAB_STREAM_CONNECT,
+		.kind = FAB_ASK,
+		.serial = serial,
+		.flags = FAB_F_PENDING,
+		.handle = { 2, 1500 },
+		.other = { CID, 22 },
+		.size1 = stopper,
+		.n_fds = 1,
+	};
+	int fd[2];
+
+	assert_true(stopper <= sizeof(bytes));
+	pair(fd);
+	assert_int_equal(send(fd[1], bytes, stopper, 0), stopper);
+	assert_int_equal(send(fd[1], "early", 5, 0), 5);
+	question.fd[0] = fd[0];
+	assert_null(fab_check(&question));
+	outlet_asked(b.outlet, &question);
+	fd_close(&question.fd[0]);
+	return fd[1];
+}
+
+static int unread(int fd)
+{
+	int n = -1;
+
+	assert_int_equal(ioctl(fd, SIOCOUTQ, &n), 0);
+	return n;
+}
+
+/* Its socket has failed, and says why. */
+static void failed(int fd, int32_t status)
+{
+	struct pollfd pollfd = { .fd = fd, .events = POLLOUT };
+	socklen_t len = sizeof(int);
+	uint8_t byte = 0;
+	int error;
+
+	assert_int_equal(poll(&pollfd, 1, 0), 1);
+	assert_int_equal(pollfd.revents, POLLOUT | POLLERR | POLLHUP);
+	assert_int_equal(recv(fd, &byte, 1, MSG_OOB | MSG_DONTWAIT), status ? 1 : -1);
+	assert_int_equal(-byte, status);
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len), 0);
+	assert_int_equal(error, ECONNRESET);
+}
+
+static void test_a_program_that_does_not_wait(void **state)
+{
+	char data[8];
+	struct mem_span span = { data, sizeof(data) };
+	int program = visit_stopped(9, 10000);
+	uint8_t byte;
+
+	(void)state;
+	outlet_run(b.outlet);
+	turn();
+	assert_true(unread(program) > 10000);
+	assert_int_equal(b.n_answers, 0);
+	assert_int_equal(take(program, &byte), -EAGAIN);
+	/* That vmcid goes is nothing to it; the next one has not asked. */
+	outlet_lost(b.outlet);
+	turn();
+	assert_int_equal(b.stream.aborted, 0);
+	end_ops.connected(b.stream.end);
+	assert_int_equal(b.n_answers, 0);
+	assert_int_equal(take(program, &byte), -EAGAIN);
+	assert_int_equal(end_ops.recv(b.stream.end, &span, 1), 5);
+	assert_memory_equal(data, "early", 5);
+	assert_int_equal(unread(program), 0);
+	/* And what it leaves unread later is nobody's fault. */
+	assert_int_equal(send(program, "late", 4, 0), 4);
+	end_ops.close(b.stream.end);
+	assert_int_equal(take(program, &byte), 0);
+	fd_close(&program);
+
+	/* And with the same one */
+	program = visit_stopped(10, 1);
+	outlet_run(b.outlet);
+	end_ops.connected(b.stream.end);
+	answered(10, 0);
+	end_ops.close(b.stream.end);
+	assert_int_equal(b.n_answers, 0);
+	fd_close(&program);
+}
+
+static void test_who_does_not_wait_is_refused(void **state)
+{
+	int program = visit_stopped(1, 1);
+
+	(void)state;
+	outlet_run(b.outlet);
+	assert_int_equal(b.n_answers, 0);
+	end_ops.failed(b.stream.end, -ETIMEDOUT);
+	answered(1, VMCI_ERROR_TIMEOUT);
+	failed(program, VMCI_ERROR_TIMEOUT);
+	fd_close(&program);
+
+	b.refuse = -EHOSTUNREACH;
+	program = visit_stopped(2, 5000);
+	outlet_run(b.outlet);
+	answered(2, VMCI_ERROR_DST_UNREACHABLE);
+	failed(program, VMCI_ERROR_DST_UNREACHABLE);
+	fd_close(&program);
+
+	/* In the queue still. */
+	program = visit_stopped(3, 5000);
+	outlet_set_streams(b.outlet, NULL);
+	answered(3, VMCI_ERROR_DST_UNREACHABLE);
+	failed(program, VMCI_ERROR_DST_UNREACHABLE);
+	fd_close(&program);
+}
+
+/* The device goes while the guest is being asked: no reason can be given. */
+static void test_who_does_not_wait_is_left(void **state)
+{
+	int program = visit_stopped(1, 5000);
+
+	(void)state;
+	outlet_run(b.outlet);
+	end_ops.close(b.stream.end);
+	answered(1, VMCI_ERROR_NOT_FOUND);
+	failed(program, 0);
+	fd_close(&program);
+}
+
+/* Fewer bytes than vmcid has promised: whoever has seen to that does not get a connection. */
+static void test_a_stopper_that_is_too_short(void **state)
+{
+	struct fab_msg question = {
+		.type = FAB_STREAM_CONNECT,
+		.kind = FAB_ASK,
+		.flags = FAB_F_PENDING,
+		.handle = { 2, 1500 },
+		.other = { CID, 22 },
+		.size1 = UINT64_MAX,
+		.n_fds = 1,
+	};
+	struct pollfd pollfd = { .events = POLLOUT };
+	int fd[2];
+
+	(void)state;
+	pair(fd);
+	assert_int_equal(send(fd[1], "too short", 9, 0), 9);
+	question.fd[0] = fd[0];
+	outlet_asked(b.outlet, &question);
+	outlet_run(b.outlet);
+	end_ops.connected(b.stream.end);
+	answered(0, 0);
+	pollfd.fd = fd[1];
+	assert_int_equal(poll(&pollfd, 1, 0), 1);
+	assert_true(pollfd.revents & POLLHUP);
+	end_ops.close(b.stream.end);
+	fd_close(&fd[1]);
+}
+
+/* It gives up. */
+static void test_who_does_not_wait_leaves(void **state)
+{
+	int program = visit_stopped(1, 5000);
+
+	(void)state;
+	outlet_run(b.outlet);
+	fd_close(&program);
+	turn();
+	assert_int_equal(b.stream.aborted, 1);
+	answered(1, VMCI_ERROR_NOT_FOUND);
+}
+
 static void test_who_connects_leaves(void **state)
 {
 	int program = visit(3, 0, 0);
@@ -519,6 +695,11 @@ int main(void)
 		CASE(test_the_guest_refuses),
 		CASE(test_streams_refuse),
 		CASE(test_a_device_is_let_in),
+		CASE(test_a_program_that_does_not_wait),
+		CASE(test_who_does_not_wait_is_refused),
+		CASE(test_who_does_not_wait_is_left),
+		CASE(test_a_stopper_that_is_too_short),
+		CASE(test_who_does_not_wait_leaves),
 		CASE(test_who_connects_leaves),
 		CASE(test_no_guest),
 		CASE(test_vmcid_goes),

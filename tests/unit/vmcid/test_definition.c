@@ -254,6 +254,29 @@ static void test_bad_rules(void **state)
 	bad(text, "more than 64 rules");
 }
 
+static void test_uuids(void **state)
+{
+	static const uint8_t first[UUID_SIZE] = {
+		0x56, 0x4d, 0x07, 0xd8, 0xcc, 0xd5, 0xc4, 0x0d, 0x98, 0x44, 0xdc, 0x1e, 0x8f, 0xe0, 0xda, 0xf3,
+	};
+	struct definition def = good("uuid.location = \"56 4d 07 d8 cc d5 c4 0d-98 44 dc 1e 8f e0 da f3\"\n"
+				     "uuid.bios = \"00000000-0000-0000-0000-0000000000ff\"\n");
+
+	(void)state;
+	assert_int_equal(def.n_uuids, 2);
+	assert_int_equal(def.uuid[0][15], 0xff);
+	assert_memory_equal(def.uuid[1], first, UUID_SIZE);
+	assert_string_equal(warnings, "");
+	def = good("uuid.bios = \"\"\nUUID.Location = \"564d07d8ccd5c40d9844dc1e8fe0daf3\"\nuuid.action = \"create\"\n");
+	assert_int_equal(def.n_uuids, 1);
+	assert_memory_equal(def.uuid[0], first, UUID_SIZE);
+	assert_string_equal(warnings, "");
+	/* Nobody's VM is kept from running by that. */
+	def = good("uuid.bios = \"56 4d\"\n");
+	assert_int_equal(def.n_uuids, 0);
+	assert_non_null(strstr(warnings, "line 1: uuid.bios: not a UUID"));
+}
+
 static void test_odd(void **state)
 {
 	(void)state;
@@ -283,7 +306,7 @@ int main(void)
 		cmocka_unit_test(test_names),  cmocka_unit_test(test_defaults),	 cmocka_unit_test(test_all),
 		cmocka_unit_test(test_present), cmocka_unit_test(test_id),	 cmocka_unit_test(test_domain),
 		cmocka_unit_test(test_window), cmocka_unit_test(test_rules),	 cmocka_unit_test(test_bad_rules),
-		cmocka_unit_test(test_odd),    cmocka_unit_test(test_compare),
+		cmocka_unit_test(test_odd),    cmocka_unit_test(test_compare),  cmocka_unit_test(test_uuids),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -74,9 +74,46 @@ static void test_it(void **state)
 	closer_stop();
 }
 
+static void assert_alarm(void)
+{
+	struct itimerval timer;
+
+	assert_int_equal(getitimer(ITIMER_REAL, &timer), 0);
+	assert_true(timer.it_value.tv_sec || timer.it_value.tv_usec);
+	assert_true(timer.it_interval.tv_sec || timer.it_interval.tv_usec);
+}
+
+/* One alarm for several calls, each of which it ends. */
+static void test_several(void **state)
+{
+	const struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	(void)state;
+	assert_int_equal(closer_start(10000), 0);
+	for (int i = 0; i < 2; i++) {
+		is_locked = i;
+		patient_begin();
+		assert_alarm();
+		for (int n = 0; n < 3; n++) {
+			assert_int_equal(patient_bind(fd, &sun, sizeof(sun)), i ? -EINTR : 0);
+			assert_alarm();
+			assert_int_equal(patient_connect(fd, &sun, sizeof(sun)), i ? -EINTR : 0);
+			assert_alarm();
+		}
+		patient_begin();
+		patient_end();
+		assert_alarm();
+		patient_end();
+		assert_no_alarm();
+	}
+	close(fd);
+	closer_stop();
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_it) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_it), cmocka_unit_test(test_several) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -115,12 +115,13 @@ static int bell(int fd, struct vmci_dev_bell *b)
 static int local_pair(int fd, uint64_t size, struct vmci_dev_qpair *q)
 {
 	*q = (struct vmci_dev_qpair){
-		.handle = { ANY, ANY }, .produce = size, .consume = size, .peer = ANY, .flags = VMCI_QP_LOCAL, .wake = -1,
+		.handle = { ANY, ANY }, .produce = size, .consume = size, .peer = ANY, .flags = VMCI_QP_LOCAL,
+		.wake = -1,
 	};
 	return ioctl(fd, VMCI_DEV_QPAIR_CREATE, q) ? -errno : q->result < 0 ? q->result : 0;
 }
 
-/* --- wrong ------------------------------------------------------------------------------------------------------------ */
+/* --- wrong ------------------------------------------------------------------------------------------------------ */
 
 static void wrong_numbers(int fd)
 {
@@ -239,7 +240,8 @@ static void wrong_bells(int fd)
 	FAILS(fd, VMCI_DEV_BELL_CREATE, EINVAL, struct vmci_dev_bell, .handle = { ANY, ANY }, .fd = pipes[0]);
 	FAILS(fd, VMCI_DEV_BELL_CREATE, EINVAL, struct vmci_dev_bell, .handle = { ANY, ANY }, .fd = fd);
 	FAILS(fd, VMCI_DEV_BELL_CREATE, EINVAL, struct vmci_dev_bell, .handle = { ANY, 1 }, .fd = b.fd);
-	FAILS(fd, VMCI_DEV_BELL_CREATE, EADDRINUSE, struct vmci_dev_bell, .handle = { ANY, b.handle.resource }, .fd = b.fd);
+	FAILS(fd, VMCI_DEV_BELL_CREATE, EADDRINUSE, struct vmci_dev_bell, .handle = { ANY, b.handle.resource },
+	      .fd = b.fd);
 	FAILS(fd, VMCI_DEV_BELL_CREATE, EINVAL, struct vmci_dev_bell, .handle = { ANY, ANY }, .fd = b.fd, .flags = 1);
 	FAILS(fd, VMCI_DEV_BELL_DESTROY, ENOENT, struct vmci_dev_bell, .handle = { 2, b.handle.resource });
 	FAILS(fd, VMCI_DEV_BELL_DESTROY, EINVAL, struct vmci_dev_bell, .handle = b.handle, .fd = 5);
@@ -459,7 +461,7 @@ static void wrong(void)
 	wrong_modes();
 }
 
-/* --- quota ------------------------------------------------------------------------------------------------------------- */
+/* --- quota ------------------------------------------------------------------------------------------------------ */
 
 static void quota_of_memory(const struct vmci_dev_version *v)
 {
@@ -537,7 +539,9 @@ static void quota_of_datagrams(const struct vmci_dev_version *v)
 		if (!got)
 			fault("nothing of size %u arrived", sizes[s]);
 		/* A new one arrives: the quota is given back. */
-		struct vmci_dev_send last = { .dst = e.handle, .src = { ANY, ANY }, .payload = (uintptr_t)payload, .size = 7 };
+		struct vmci_dev_send last = {
+			.dst = e.handle, .src = { ANY, ANY }, .payload = (uintptr_t)payload, .size = 7,
+		};
 
 		works(from, VMCI_DEV_DATAGRAM_SEND, &last, "send");
 		if (last.result < 0 || poll(&(struct pollfd){ .fd = to, .events = POLLIN }, 1, 10000) != 1)
@@ -585,7 +589,7 @@ static void quota(void)
 	quota_of_datagrams(&v);
 }
 
-/* --- race -------------------------------------------------------------------------------------------------------------- */
+/* --- race ------------------------------------------------------------------------------------------------------- */
 
 static struct shared {
 	int fd;
@@ -792,7 +796,7 @@ static void noise(int calls, unsigned seed)
 	close(fd);
 }
 
-/* --- hold, local, inbox -------------------------------------------------------------------------------------------------- */
+/* --- hold, local, inbox ----------------------------------------------------------------------------------------- */
 
 static void hold(uint32_t resource)
 {
@@ -852,7 +856,9 @@ static void hold(uint32_t resource)
 
 static void local(void)
 {
-	struct vmci_dev_subscribe subscribe = { .events = 1 << VMCI_EVENT_QP_PEER_ATTACH | 1 << VMCI_EVENT_QP_PEER_DETACH };
+	struct vmci_dev_subscribe subscribe = {
+		.events = 1 << VMCI_EVENT_QP_PEER_ATTACH | 1 << VMCI_EVENT_QP_PEER_DETACH,
+	};
 	struct pollfd pfd = { .events = POLLIN };
 	struct vmci_dev_event event = { 0 };
 	struct vmci_dev_qpair q;
@@ -869,8 +875,10 @@ static void local(void)
 	at = map_at(fd, q.offset, q.size, PROT_READ | PROT_WRITE, MAP_SHARED);
 	pid = fork();
 	if (!pid) {
-		struct vmci_dev_qpair a = { .handle = q.handle, .produce = 8192, .consume = 8192, .peer = ANY, .wake = -1,
-					    .flags = VMCI_QP_LOCAL | VMCI_QP_ATTACH_ONLY };
+		struct vmci_dev_qpair a = {
+			.handle = q.handle, .produce = 8192, .consume = 8192, .peer = ANY, .wake = -1,
+			.flags = VMCI_QP_LOCAL | VMCI_QP_ATTACH_ONLY,
+		};
 		char *other;
 
 		munmap(at, q.size);
@@ -883,8 +891,8 @@ static void local(void)
 		strcpy(other + PAGE, "from the attacher");
 		pause();
 	}
-	if (poll(&pfd, 1, 10000) != 1 || ioctl(fd, VMCI_DEV_EVENT_READ, &event) || event.event != VMCI_EVENT_QP_PEER_ATTACH ||
-	    event.handle.resource != q.handle.resource)
+	if (poll(&pfd, 1, 10000) != 1 || ioctl(fd, VMCI_DEV_EVENT_READ, &event) ||
+	    event.event != VMCI_EVENT_QP_PEER_ATTACH || event.handle.resource != q.handle.resource)
 		fault("no event of the attacher: %u", event.event);
 	for (int i = 0; i < 1000 && !at[q.size / 2 + PAGE]; i++)
 		usleep(10000);
@@ -892,7 +900,8 @@ static void local(void)
 	waitpid(pid, &status, 0);
 	if (!WIFSIGNALED(status))
 		fault("the attacher has failed");
-	if (poll(&pfd, 1, 10000) != 1 || ioctl(fd, VMCI_DEV_EVENT_READ, &event) || event.event != VMCI_EVENT_QP_PEER_DETACH)
+	if (poll(&pfd, 1, 10000) != 1 || ioctl(fd, VMCI_DEV_EVENT_READ, &event) ||
+	    event.event != VMCI_EVENT_QP_PEER_DETACH)
 		fault("no event of its death: %u", event.event);
 	if (strcmp(at + q.size / 2 + PAGE, "from the attacher"))
 		fault("not what was written");
