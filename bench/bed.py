@@ -29,7 +29,7 @@ class Vmci:
         self.port = 4000
 
     def prepare(self, vm):
-        vm.run("test -n \"$(ls /sys/bus/pci/drivers/vmw_vmci | grep :)\"")
+        vm.run(f"test -n \"$(ls /sys/bus/pci/drivers/{vm.driver} | grep :)\"")
 
     @contextlib.contextmanager
     def listen(self):
@@ -176,13 +176,14 @@ def build_tools(output):
 class Bed:
     """A vmci-device and a running guest with all devices; with Bed(...) as bed."""
 
-    def __init__(self, output, kernel, names, device_args=(), pin=False, posted=True):
+    def __init__(self, output, kernel, names, device_args=(), pin=False, posted=True, drivers="in-box"):
         self.work = Workdir()
         self.path = self.work.path
         self.kernel, self.names = kernel, names
         self.device_args = device_args
         self.properties = {} if posted else {"x-no-posted-writes": True}
         self.pin = pin
+        self.drivers = drivers
         self.output = output
         self.device = self.vm = None
         self.ways = {}
@@ -216,7 +217,8 @@ class Bed:
             "-device", "virtio-serial-pci,id=serial0",
             "-device", "virtserialport,bus=serial0.0,chardev=serial,name=bench",
             "-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{self.forwarded}-:4000",
-            "-device", "virtio-net-pci,netdev=net0,romfile=", archives=(archive,), **self.properties).ready()
+            "-device", "virtio-net-pci,netdev=net0,romfile=", archives=(archive,),
+            drivers=self.drivers, **self.properties).ready()
         for thread, name in cpu_seconds(self.vm.pid):
             if self.pin and name.startswith("CPU "):
                 os.sched_setaffinity(thread, CPUS[-1:])

@@ -5,7 +5,7 @@ from rows import COLUMNS
 
 COLOURS = {"vmci": "#1b6ca8", "virtio-serial": "#e08e36", "tcp": "#8a8a8a", "bare": "#4f9d69",
            "unix": "#b3554d", "zmq": "#8e6bb0", "nng": "#c9a227",
-           "udp": "#5f5f5f"}
+           "udp": "#5f5f5f", "in-box": "#e08e36"}
 
 
 def short(figure):
@@ -98,6 +98,8 @@ def panel_of(row):
     """Figures of one unit and magnitude go together."""
     if row.section == "host":
         return row.name
+    if row.section == "modules":
+        return f"modules {row.unit}, writes of {row.size} B" if row.unit == "MB/s" else f"modules {row.unit}"
     if row.section in ("fabric", "shim"):
         return row.name if row.unit != "MB/s" else f"{row.name.split()[0]} throughput"
     if row.unit in ("ms", "us"):

@@ -8,6 +8,7 @@ import typing
 from bed import BURST
 from fabric import WAYS as FABRIC
 from host import WAYS as HOST
+from modules import WAYS as MODULES
 from shim import WAYS as SHIM
 
 # What the throw-away model of the device did, before there was this one.
@@ -23,7 +24,7 @@ OURS = ("vmci",)
 BETWEEN_GUESTS = ("vmci", "tcp")
 
 # Who has a column in the table of a section; sections with the same columns share one.
-COLUMNS = {"mmio": ALL, "ports": ALL, "fabric": FABRIC, "shim": SHIM, "host": HOST}
+COLUMNS = {"mmio": ALL, "ports": ALL, "modules": tuple(MODULES), "fabric": FABRIC, "shim": SHIM, "host": HOST}
 
 SENT = "sender sends without pause; bytes until the far end has them, by the host's clock"
 
@@ -159,6 +160,15 @@ def between_guests(label):
                goal=beat_peers(), note=fixed(VMS), section="fabric")
 
 
+MODULES_NOTE = ("two guests of the same kernel, idle when it is not their turn: vmci: our vmci and vmsock; in-box: the "
+                "kernel's own drivers; ratio is of measurements side by side")
+
+
+def of_modules(name, unit, more, kind, size, metric):
+    return Row(f"modules: {name}", unit, more, kind, size, metric, tuple(MODULES), section="modules", beside="in-box",
+               goal=against(more, **{"in-box": 1}), note=fixed(MODULES_NOTE))
+
+
 def datagrams(kind, label):
     return Row(f"datagrams {label} 64B", "1/s", True, kind, 64, messages, ("vmci", "udp"), section="fabric",
                note=fixed("that came; who sends does not wait for anybody, and tries again where it is told "
@@ -204,6 +214,13 @@ ROWS = [
         note=lambda samples: f"{p99_of('guest')(samples)}; {PORTS}"),
     Row("ports: connect guest->host", "ms", False, "knock", 1, connect_ms, OURS,
         note=p99_of("guest"), section="ports"),
+    *(of_modules(f"throughput {DIRECTIONS[kind]} {label}", "MB/s", True, kind, SIZES[label], megabytes)
+      for kind in DIRECTIONS for label in SIZES),
+    of_modules("throughput echo 64K", "MB/s", True, "echo", 65536, megabytes),
+    of_modules("round trip guest asks 64B", "us", False, "ask", 64, guest_median_us),
+    of_modules("round trip host asks 64B", "us", False, "asked", 64, host_median_us),
+    of_modules("connect guest->host", "ms", False, "knock", 1, connect_ms),
+    of_modules("connections host->guest", "1/s", True, "knocked", 1, per_second),
     *(between_guests(label) for label in SIZES),
     Row("vms: round trip 64B", "us", False, "ask", 64, host_median_us, BETWEEN_GUESTS, section="fabric",
         note=lambda samples: f"{p99_of('host')(samples)}; {VMS}"),

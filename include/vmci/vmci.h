@@ -61,9 +61,9 @@ struct vmci;
  *	   context: it is made, or joined if the same user has made it
  * @flags: VMCI_OPEN_*
  *
- * In a guest with a VMCI device and the in-box driver, and without a broker, the membership is that of the guest's
- * own context (@cid must be VMCI_CID_HOST or VMCI_INVALID_ID): it has datagrams, names and shared memory, the rest
- * returns VMCI_ERROR_UNAVAILABLE.
+ * In a guest with a VMCI device, and without a broker, the membership is that of the guest's own context (@cid must be
+ * VMCI_CID_HOST or VMCI_INVALID_ID). With our driver (/dev/vmci, vmci(4)) it has all but rights and
+ * vmci_events_watch(); with the in-box one datagrams, names and shared memory. The rest returns VMCI_ERROR_UNAVAILABLE.
  *
  * Blocks for some 5 s at most. Return: 0; VMCI_ERROR_DEVICE_NOT_FOUND: no broker, and none could be started
  * (vmci_errmsg() names the paths tried); VMCI_ERROR_NO_ACCESS: not this user, or the context is somebody else's, or
@@ -294,14 +294,15 @@ VMCI_API int vmci_doorbell_fd(const struct vmci_doorbell *doorbell);
 
 /*
  * vmci_doorbell_wait() - Return: how often it was rung since the last call, 1 or more; VMCI_ERROR_TIMEOUT,
- * _WOULD_BLOCK
+ * _WOULD_BLOCK. In a guest, rings that come together count as one
  */
 VMCI_API int64_t vmci_doorbell_wait(struct vmci_doorbell *doorbell, int timeout_ms);
 
 /**
  * vmci_ringer_open() - get ready to ring the doorbell @handle
  *
- * Return: 0; VMCI_ERROR_NOT_FOUND; VMCI_ERROR_DST_UNREACHABLE; VMCI_ERROR_NO_ACCESS
+ * Return: 0; VMCI_ERROR_NOT_FOUND; VMCI_ERROR_DST_UNREACHABLE; VMCI_ERROR_NO_ACCESS. In a guest it is
+ * vmci_ringer_ring() that says so
  */
 VMCI_API int vmci_ringer_open(struct vmci *vmci, struct vmci_handle handle, struct vmci_ringer **ret_ringer);
 VMCI_API struct vmci_ringer *vmci_ringer_close(struct vmci_ringer *ringer);
@@ -355,10 +356,10 @@ VMCI_API int vmci_events_unwatch(struct vmci_events *events, uint32_t cid);
 /*
  * Any number of threads; what is in it is the program's business.
  *
- * Guests reach regions that lie in the window of their VM, and make them there; in a guest it takes root to map it
- * (VMCI_ERROR_NO_ACCESS), and a VM may have none (VMCI_ERROR_UNAVAILABLE). Whoever reaches one region in a window sees
+ * Guests reach regions that lie in the window of their VM, and make them there; a VM may have none
+ * (VMCI_ERROR_UNAVAILABLE), and with the in-box driver it takes root to map it (VMCI_ERROR_NO_ACCESS). Whoever reaches one region in a window sees
  * all of it. Regions of programs lie in one if vmcid.conf(5) says so. What a guest's program that dies does not
- * detach is kept until the guest starts anew, or another program there needs the room.
+ * detach is kept, with the in-box driver, until the guest starts anew, or another program there needs the room.
  */
 struct vmci_shm;
 

@@ -14,6 +14,9 @@
  *
  * A device can go at any time (unbind, surprise removal), and come again. Objects outlive it: they are dead then,
  * every use of them yields VMCI_ERROR_DEVICE_NOT_FOUND or -ENODEV, and their owners destroy them as always.
+ *
+ * When the machine was suspended, or the device was reset, queue pairs are dead, too, and VMCI_EVENT_QP_RESUMED says so;
+ * datagram endpoints, doorbells and subscriptions go on.
  */
 #ifndef OVMCI_H
 #define OVMCI_H
@@ -47,7 +50,8 @@ struct ovmci_datagram {
 };
 
 /**
- * ovmci_errno() - the errno for a VMCI result code: 0 for success codes (device reference, 4.2, as AF_VSOCK has it)
+ * ovmci_errno() - the errno for a VMCI result code: 0 for success codes (device reference, 4.2, as AF_VSOCK has it, and
+ * ENODEV for VMCI_ERROR_DEVICE_NOT_FOUND)
  */
 int ovmci_errno(int result);
 
@@ -56,7 +60,8 @@ int ovmci_errno(int result);
 /**
  * ovmci_context_id() - this machine's context, VMCI_INVALID_ID while there is no device
  *
- * Any context. It changes with VMCI_EVENT_CTX_ID_UPDATE only.
+ * Any context. It changes with VMCI_EVENT_CTX_ID_UPDATE only; the handles of endpoints and bells are then those with the
+ * new id.
  */
 u32 ovmci_context_id(void);
 
@@ -111,7 +116,8 @@ void ovmci_datagrams_destroy(struct ovmci_datagrams *dgs);
  * ovmci_datagram_send() - send one; handles: @src.context VMCI_INVALID_ID is replaced by our own
  *
  * @payload is read from @from (kernel or user memory, @size bytes). To our own context it is delivered within the
- * machine, from a worker. Return: a VMCI result code; for datagrams to other contexts the bytes sent, header included
+ * machine, from a worker. The hypercalls that this module makes itself are refused (VMCI_ERROR_NO_ACCESS).
+ * Return: the bytes sent, header included (by the hypervisor: what it answers), or VMCI_ERROR_*
  */
 int ovmci_datagram_send(struct ovmci_handle dst, struct ovmci_handle src, struct iov_iter *from, size_t size);
 

@@ -4,7 +4,7 @@
  *
  * The device rings by storing 1 into the byte of its page that the bell was linked to, and then interrupts (reference,
  * 5). Each bell has a byte of its own, its place. Rings that come before we look are one. A ring of our own bell does
- * not reach the device: the bell's work calls it.
+ * not reach the device: the bell's work calls it. Nothing queues that work any more when @closed is set under @lock.
  *
  * bells_mutex guards the table and the places, and is taken before the device's lock. A bell whose device is gone has
  * no place any more: it is dead. After a reset of the device (suspend) all are linked again.
@@ -13,6 +13,7 @@
 #include <linux/hashtable.h>
 #include <linux/module.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
 #include <linux/workqueue.h>
 
 #include "bell.h"
@@ -33,6 +34,8 @@ struct ovmci_bell {
 	ovmci_bell_fn fn;
 	void *data;
 	u32 place;
+	spinlock_t lock;
+	bool closed;
 	struct work_struct work;
 	struct rcu_head rcu;
 };
@@ -184,6 +187,7 @@ int ovmci_bell_create(struct ovmci_handle *handle, ovmci_bell_fn fn, void *data,
 	bell->fn = fn;
 	bell->data = data;
 	bell->place = DEAD;
+	spin_lock_init(&bell->lock);
 	INIT_WORK(&bell->work, call_own);
 
 	mutex_lock(&bells_mutex);
@@ -218,6 +222,9 @@ void ovmci_bell_destroy(struct ovmci_bell *bell)
 		leave_place(bell);
 	}
 	mutex_unlock(&bells_mutex);
+	spin_lock(&bell->lock);
+	bell->closed = true;
+	spin_unlock(&bell->lock);
 	callee_close(&bell->callee);
 	cancel_work_sync(&bell->work);
 	call_srcu(&vmci_callees, &bell->rcu, free_bell);
@@ -226,15 +233,21 @@ EXPORT_SYMBOL_GPL(ovmci_bell_destroy);
 
 static int ring_own(struct ovmci_handle handle)
 {
+	int index, result = VMCI_ERROR_NOT_FOUND;
 	struct ovmci_bell *bell;
-	int index;
 
 	index = srcu_read_lock(&vmci_callees);
 	bell = find(handle);
-	if (bell)
-		queue_work(vmci_workers, &bell->work);
+	if (bell) {
+		spin_lock(&bell->lock);
+		if (!bell->closed) {
+			queue_work(vmci_workers, &bell->work);
+			result = VMCI_SUCCESS;
+		}
+		spin_unlock(&bell->lock);
+	}
 	srcu_read_unlock(&vmci_callees, index);
-	return bell ? VMCI_SUCCESS : VMCI_ERROR_NOT_FOUND;
+	return result;
 }
 
 static int ring_other(struct ovmci_handle handle)
@@ -260,6 +273,18 @@ int ovmci_bell_ring(struct ovmci_handle handle)
 	return handle.context == ovmci_context_id() ? ring_own(handle) : ring_other(handle);
 }
 EXPORT_SYMBOL_GPL(ovmci_bell_ring);
+
+void vmci_bells_rename(u32 from, u32 to)
+{
+	struct ovmci_bell *bell;
+	unsigned int bucket;
+
+	mutex_lock(&bells_mutex);
+	hash_for_each(bells, bucket, bell, node)
+		if (bell->handle.context == from)
+			WRITE_ONCE(bell->handle.context, to);
+	mutex_unlock(&bells_mutex);
+}
 
 void vmci_bells_relink(void)
 {

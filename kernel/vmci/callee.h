@@ -7,8 +7,8 @@
 #include <linux/srcu.h>
 
 /*
- * Who looks up objects to call them holds this, and may sleep; objects that have been taken out of their table are freed
- * by call_srcu().
+ * Who looks up objects to call them holds this, and may sleep; objects that have been taken out of their table are
+ * freed by call_srcu().
  */
 extern struct srcu_struct vmci_callees;
 

@@ -2,11 +2,12 @@
 /*
  * DOC: Theory of operation
  *
- * There is one device at most. device_mutex guards the pointer to it and serialises all that goes to it, so a datagram
- * is on its way only while the device is there, and who takes the pointer away under the mutex knows that nobody uses it.
+ * There is one device at most. device_mutex guards the pointer to it and serialises all that goes to it: so a datagram is
+ * on its way only while the device is there, and who takes the pointer away under the mutex knows that nobody uses
+ * the device.
  *
- * A session is the time from bringing the device up to its reset. Whatever we had with the device is void afterwards: so
- * queue pairs remember their session.
+ * A session is the time from bringing the device up to its reset. Whatever we had with the device is void afterwards:
+ * so queue pairs remember their session.
  *
  * Notifiers hear of a device's coming and going, but not of the sessions in between (suspend): clients hear of those as
  * VMCI_EVENT_QP_RESUMED. presence_mutex makes the registration of a notifier atomic with that.

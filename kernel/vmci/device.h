@@ -48,6 +48,7 @@ extern const struct vmci_path vmci_port_path, vmci_dma_path;
  * @caps:     VMCI_CAP_*, in use
  * @regs:     as iomap has it, ports or memory
  * @tx, @rx:  blocks for DMA, the header first; @tx_dma, @rx_dma: their bus addresses
+ * @tx_long:  the same for a send that does not fit into @tx, while there is one
  * @buffer:   what a drain reads into, BURST_SIZE bytes
  * @bounce:   where a datagram is copied to, so that the device does not change it while somebody looks
  * @bitmap:   the page of bells, NULL without VMCI_CAP_NOTIFICATIONS
@@ -64,6 +65,9 @@ struct vmci_device {
 	u32 caps;
 	void *tx, *rx;
 	dma_addr_t tx_dma, rx_dma;
+	void *tx_long;
+	size_t tx_long_size;
+	dma_addr_t tx_long_dma;
 	u8 *buffer, *bounce;
 	u8 *bitmap;
 	dma_addr_t bitmap_dma;

@@ -12,7 +12,7 @@
  */
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>
-#include <linux/ktime.h>
+#include <linux/jiffies.h>
 
 #include "device.h"
 #include "wire.h"
@@ -28,9 +28,16 @@
 /* What a device that does not write the header's result leaves there: no code of VMCI. */
 #define NO_RESULT 0x7fffffff00000000ull
 
-/* Microseconds that we look before we sleep, and for which we then sleep. */
-#define SPIN_US 100
+/* How often we look before we sleep: some ten microseconds; and the microseconds for which we then sleep. */
+#define SPINS 1000
 #define SLEEP_US 50
+
+static void free_long(struct vmci_device *vd)
+{
+	if (vd->tx_long)
+		dma_free_coherent(&vd->pdev->dev, vd->tx_long_size, vd->tx_long, vd->tx_long_dma);
+	vd->tx_long = NULL;
+}
 
 static void dma_free(struct vmci_device *vd)
 {
@@ -43,6 +50,7 @@ static void dma_free(struct vmci_device *vd)
 	vd->tx = NULL;
 	vd->rx = NULL;
 	vd->buffer = NULL;
+	free_long(vd);
 }
 
 static int dma_alloc(struct vmci_device *vd)
@@ -61,6 +69,7 @@ static int dma_alloc(struct vmci_device *vd)
 
 static void dma_start(struct vmci_device *vd)
 {
+	free_long(vd);
 	vmci_write(vd, VMCI_REG_PAGE_SHIFT, PAGE_SHIFT);
 	vmci_write(vd, VMCI_REG_DATA_IN_HIGH, upper_32_bits(vd->rx_dma));
 	vmci_write(vd, VMCI_REG_DATA_OUT_HIGH, upper_32_bits(vd->tx_dma));
@@ -74,14 +83,14 @@ static bool is_busy(const void *block)
 /* Waits without sleeping, for a moment. */
 static bool spin(const void *block, bool busy)
 {
-	ktime_t end = ktime_add_us(ktime_get(), SPIN_US);
+	unsigned int i;
 
-	do {
+	for (i = 0; i < SPINS; i++) {
 		if (is_busy(block) == busy)
 			return true;
 		cpu_relax();
-	} while (ktime_before(ktime_get(), end));
-	return is_busy(block) == busy;
+	}
+	return false;
 }
 
 static bool wait_sent(struct vmci_device *vd)
@@ -126,30 +135,28 @@ static int run(struct vmci_device *vd, u32 opcode, u32 size)
 }
 
 /* Lists of pages can be longer than the block: they go as an element. */
-static int send_element(struct vmci_device *vd, const void *dg, size_t size)
+static int send_long(struct vmci_device *vd, const void *dg, size_t size)
 {
-	struct device *dev = &vd->pdev->dev;
-	dma_addr_t address;
-	void *copy;
 	int result;
 
-	copy = dma_alloc_coherent(dev, size, &address, GFP_KERNEL | __GFP_NOWARN);
-	if (!copy)
+	vd->tx_long = dma_alloc_coherent(&vd->pdev->dev, size, &vd->tx_long_dma, GFP_KERNEL | __GFP_NOWARN);
+	if (!vd->tx_long)
 		return VMCI_ERROR_NO_MEM;
-	memcpy(copy, dg, size);
-	put_le64(vd->tx + DATA, address);
+	vd->tx_long_size = size;
+	memcpy(vd->tx_long, dg, size);
+	put_le64(vd->tx + DATA, vd->tx_long_dma);
 	put_le64(vd->tx + DATA + 8, size);
 	result = run(vd, VMCI_DMA_SG, 1);
-	/* A device that is not done may still read it. */
+	/* A device that is not done may still read it, until it was reset. */
 	if (!vmci_is_dead(vd))
-		dma_free_coherent(dev, size, copy, address);
+		free_long(vd);
 	return result;
 }
 
 static int dma_send(struct vmci_device *vd, const void *dg, size_t size)
 {
 	if (size > BLOCK - DATA)
-		return send_element(vd, dg, size);
+		return send_long(vd, dg, size);
 	memcpy(vd->tx + DATA, dg, size);
 	return run(vd, VMCI_DMA_INLINE, (u32)size);
 }

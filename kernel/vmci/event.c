@@ -2,8 +2,8 @@
 /*
  * DOC: Theory of operation
  *
- * One list of subscriptions for each event, changed under subscriptions_mutex, walked under SRCU (callee.h). Subscribing
- * is our own affair: the device sends every event that concerns us (reference, 6).
+ * One list of subscriptions for each event, changed under subscriptions_mutex, walked under SRCU (callee.h).
+ * Subscribing is our own affair: the device sends every event that concerns us (reference, 6).
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -13,6 +13,7 @@
 #include <linux/rculist.h>
 #include <linux/slab.h>
 
+#include "bell.h"
 #include "callee.h"
 #include "device.h"
 #include "event.h"
@@ -89,14 +90,18 @@ void vmci_event_tell(const struct ovmci_event *event)
 
 void vmci_event_dispatch(const void *payload, size_t size)
 {
+	u32 before = ovmci_context_id();
 	struct ovmci_event event;
 
 	if (!vmci_event_parse(payload, size, &event)) {
 		pr_debug("an event of %zu bytes that we do not know\n", size);
 		return;
 	}
-	if (event.event == VMCI_EVENT_CTX_ID_UPDATE && !vmci_device_set_context_id(event.context))
-		return;
+	if (event.event == VMCI_EVENT_CTX_ID_UPDATE) {
+		if (!vmci_device_set_context_id(event.context))
+			return;
+		vmci_bells_rename(before, event.context);
+	}
 	vmci_event_tell(&event);
 }
 

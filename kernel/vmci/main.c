@@ -3,7 +3,8 @@
  * vmci.ko - the guest's half of VMCI: the driver of the PCI device 15ad:0740, and a kernel API on it (ovmci.h)
  *
  * What is where: pci.c binds the device and brings it up and down; device.c knows which one is there; port.c and dma.c
- * are the two ways to it, receive.c and burst.c what comes from it; datagram.c, event.c, bell.c and qpair.c are the API.
+ * are the two ways to it, receive.c and burst.c what comes from it; datagram.c, event.c, bell.c and qpair.c are the API;
+ * dev*.c are /dev/vmci, which is made of that.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -12,6 +13,7 @@
 #include <linux/workqueue.h>
 
 #include "callee.h"
+#include "dev.h"
 #include "device.h"
 #include "pci.h"
 #include "selftest/selftest.h"
@@ -31,7 +33,12 @@ static int __init vmci_init(void)
 	r = pci_register_driver(&vmci_pci_driver);
 	if (r)
 		goto destroy;
+	r = dev_init();
+	if (r)
+		goto unregister;
 	return 0;
+unregister:
+	pci_unregister_driver(&vmci_pci_driver);
 destroy:
 	destroy_workqueue(vmci_workers);
 	return r;
@@ -39,6 +46,7 @@ destroy:
 
 static void __exit vmci_exit(void)
 {
+	dev_exit();
 	pci_unregister_driver(&vmci_pci_driver);
 	destroy_workqueue(vmci_workers);
 	srcu_barrier(&vmci_callees);

@@ -2,15 +2,15 @@
 /*
  * DOC: Theory of operation
  *
- * Probing maps the registers, chooses the path, allocates what the device writes to, and brings the device up; that is a
- * session (device.c). Taking it down resets it and switches its bus mastering off, after which it uses no memory of
+ * Probing maps the registers, chooses the path, allocates what the device writes to, and brings the device up; that is
+ * a session (device.c). Taking it down resets it and switches its bus mastering off, after which it uses no memory of
  * ours; then nothing of ours uses the device. The device goes up and down:
  *
  *	probe				up, and the notifiers are told
  *	suspend, reset by PCI		down; resume: up again. Bells are linked anew; queue pairs are dead, and clients
  *					are told so (VMCI_EVENT_QP_RESUMED)
  *	gone or broken (vmci_lost())	down, and the notifiers are told; from a work, since any thread finds it out
- *	shutdown			down: a kernel that comes by kexec finds a device that does not write to its memory
+ *	shutdown			down: the kernel that comes by kexec finds a device that writes nowhere
  *	remove				down, if it is not, and the notifiers are told
  *
  * vmci_device.state serialises these. An interrupt's thread calls callbacks, which may send: so interrupts are freed
@@ -282,8 +282,8 @@ static void take_down(struct vmci_device *vd)
 	if (!vd->up)
 		return;
 	vd->up = false;
+	WRITE_ONCE(vd->dead, true);		/* nobody waits for it any more */
 	vmci_device_leave(vd);
-	WRITE_ONCE(vd->dead, true);
 	reset(vd);
 	pci_clear_master(vd->pdev);
 	vmci_qpairs_end();
@@ -421,12 +421,14 @@ static int probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		goto unmap;
 	mutex_lock(&vd->state);
 	r = bring_up(vd);
+	if (!r) {
+		dev_info(&pdev->dev, "context %u, by %s, capabilities 0x%x, interrupts: %d\n", ovmci_context_id(),
+			 vd->path->name, vd->caps, vd->vectors);
+		vmci_device_tell(vd, true);
+	}
 	mutex_unlock(&vd->state);
 	if (r)
 		goto free_memory;
-	dev_info(&pdev->dev, "context %u, by %s, capabilities 0x%x, interrupts: %d\n", ovmci_context_id(),
-		 vd->path->name, vd->caps, vd->vectors);
-	vmci_device_tell(vd, true);
 	return 0;
 
 free_memory:
@@ -495,6 +497,7 @@ static int resume(struct device *dev)
 		retire(vd);
 	if (r || before == VMCI_INVALID_ID)
 		return r;
+	vmci_bells_rename(before, ovmci_context_id());
 	vmci_bells_relink();
 	if (ovmci_context_id() != before) {
 		const struct ovmci_event update = {

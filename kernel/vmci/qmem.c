@@ -34,6 +34,12 @@ static unsigned long pages_for(u64 size)
 	return 1 + (unsigned long)DIV_ROUND_UP(size, PAGE_SIZE);
 }
 
+/* What the quota counts: whole pages of data. The pairs are limited in number, and so are the header pages. */
+static u64 data_bytes(const struct qmem *qmem)
+{
+	return (u64)(qmem->count - 2) * PAGE_SIZE;
+}
+
 static void release(struct kref *ref)
 {
 	struct qmem *qmem = container_of(ref, struct qmem, ref);
@@ -46,7 +52,7 @@ static void release(struct kref *ref)
 			put_page(qmem->pages[i]);
 		cond_resched();
 	}
-	atomic64_sub((s64)(qmem->ring[0].size + qmem->ring[1].size), &used);
+	atomic64_sub((s64)data_bytes(qmem), &used);
 	kvfree(qmem->pages);
 	kvfree(qmem->addresses);
 	kfree(qmem);
@@ -94,10 +100,6 @@ struct qmem *qmem_new(u64 produce, u64 consume)
 	qmem = kzalloc(sizeof(*qmem), GFP_KERNEL_ACCOUNT);
 	if (!qmem)
 		return ERR_PTR(-ENOMEM);
-	if (!charge(produce + consume)) {
-		kfree(qmem);
-		return ERR_PTR(-ENOBUFS);
-	}
 	kref_init(&qmem->ref);
 	INIT_LIST_HEAD(&qmem->entry);
 	qmem->ring[0].size = produce;
@@ -105,6 +107,10 @@ struct qmem *qmem_new(u64 produce, u64 consume)
 	qmem->ring[1].size = consume;
 	qmem->ring[1].count = pages_for(consume);
 	qmem->count = qmem->ring[0].count + qmem->ring[1].count;
+	if (!charge(data_bytes(qmem))) {
+		kfree(qmem);
+		return ERR_PTR(-ENOBUFS);
+	}
 	r = alloc_pages_of(qmem);
 	if (r) {
 		qmem_put(qmem);

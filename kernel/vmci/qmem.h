@@ -27,7 +27,7 @@ struct qring {
 
 /**
  * struct qmem - two rings
- * @ref:       of the queue pair's ends in this kernel, and of the device while it may use the memory and nobody else does
+ * @ref:       of the queue pair's ends in this kernel, and of the list of mapped ones for an @orphan
  * @ring:      as who made it sees it: the one that it produces into, the one that it consumes from
  * @pages:     those of both rings; @count of them
  * @addresses: for the device, valid while it is @mapped

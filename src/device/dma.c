@@ -164,6 +164,7 @@ static void check_shared(struct dev *dev, const struct head *head)
 static int64_t send(struct dev *dev, uint64_t addr)
 {
 	struct places places;
+	struct dg_header h;
 	struct head head;
 
 	if (!read_head(dev, addr, &head))
@@ -175,8 +176,11 @@ static int64_t send(struct dev *dev, uint64_t addr)
 		return refuse(dev, addr, "bad size");
 	if (!gather(dev, &places, dev->tx))
 		return refuse(dev, addr, "data is not guest memory");
-	if (dg_parse(dev->tx).payload_size != places.total - VMCI_DG_HEADER_SIZE)
+	h = dg_parse(dev->tx);
+	if (h.payload_size != places.total - VMCI_DG_HEADER_SIZE)
 		return refuse(dev, addr, "sizes of datagram and buffer differ");
+	if (places.total > VMCI_DG_MAX_SIZE && h.dst.context != VMCI_CID_HYPERVISOR)
+		return refuse(dev, addr, "bad size");
 	return dev_send(dev, dev->tx, (size_t)places.total);
 }
 

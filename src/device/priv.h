@@ -90,7 +90,7 @@ struct dev {
 	struct dev_inbox inbox;
 	struct dev_carry own;
 	struct dev_outbox outbox;
-	uint8_t tx[VMCI_DG_MAX_SIZE];
+	uint8_t tx[LIMIT_HYPERCALL_SIZE];
 };
 
 /* --- device.c --- */

@@ -257,10 +257,47 @@ int ring_map_direct(int memory, int life, uint32_t cid, uint64_t produce, uint64
 	return map_as_attacher(memory, life, cid, produce, consume, true, ret_ring);
 }
 
+int ring_map_device(void *map, size_t size, uint64_t produce, uint64_t consume, bool is_attached,
+		    struct ring **ret_ring)
+{
+	uint8_t *own = map, *peer = own + RING_PAGE + ring_pages_of(produce);
+	struct ring *ring;
+
+	if (ring_memory_size(produce, consume) != size)
+		return -EINVAL;
+	if (posix_memalign((void **)&ring, _Alignof(struct ring), sizeof(*ring)))
+		return -ENOMEM;
+	memset(ring, 0, sizeof(*ring));
+	ring->map = map;
+	ring->map_size = size;
+	way_init(&ring->out, own + RING_PAGE, produce, own, peer, true);
+	way_init(&ring->in, peer + RING_PAGE, consume, own, peer, false);
+	ring->out.twice = ring->in.twice = false;
+	atomic_init(&ring->state, is_attached ? RING_ATTACHED : RING_WAITING);
+	atomic_init(&ring->cid, VMCI_INVALID_ID);
+	ring->life = -1;
+	*ret_ring = ring;
+	return 0;
+}
+
+void ring_set_state(struct ring *ring, enum ring_state state, uint32_t cid)
+{
+	if (ring_state(ring) == RING_LEFT)
+		return;
+	atomic_store_explicit(&ring->cid, cid, memory_order_relaxed);
+	atomic_store_explicit(&ring->state, state, memory_order_release);
+}
+
+void ring_disown(struct ring *ring)
+{
+	ring->map_size = 0;
+}
+
 struct ring *ring_free(struct ring *ring)
 {
 	if (ring) {
-		munmap(ring->map, ring->map_size);
+		if (ring->map_size)
+			munmap(ring->map, ring->map_size);
 		ring_direct_free(ring);
 		closer_close(&ring->life);
 		free(ring);
@@ -270,7 +307,8 @@ struct ring *ring_free(struct ring *ring)
 
 void ring_leave(struct ring *ring)
 {
-	shutdown(ring->life, SHUT_RDWR);
+	if (ring->life >= 0)
+		shutdown(ring->life, SHUT_RDWR);
 }
 
 void ring_set_handle(struct ring *ring, struct vmci_handle handle)
@@ -372,6 +410,8 @@ static void __attribute__((noinline, cold)) wake(struct ring *ring)
 {
 	uint8_t byte = 0;
 
+	if (ring->life < 0)
+		return;
 	while (send(ring->life, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
 		if (errno == EINTR)
 			continue;

@@ -82,7 +82,7 @@ static inline void ring_relax(void)
 /**
  * struct ring - a view; made by ring_create() or ring_map()
  * @out, @in:   its directions
- * @life:       our end of the life socket
+ * @life:       our end of the life socket; -1: ring_map_device()
  * @is_refusing: no descriptors can come from it
  * @state:      as ring_hear() left it
  * @cid:        the peer's context, as it says itself
@@ -136,6 +136,23 @@ int ring_create(uint64_t produce, uint64_t consume, struct ring **ret_ring, int 
  */
 int ring_map(int memory, int life, uint32_t cid, uint64_t produce, uint64_t consume, struct ring **ret_ring);
 int ring_map_direct(int memory, int life, uint32_t cid, uint64_t produce, uint64_t consume, struct ring **ret_ring);
+
+/**
+ * ring_map_device() - the view of an end whose memory a guest's kernel has mapped
+ * @map:  @size bytes: header page and ring that this end produces, then those that it consumes; the view's on success
+ * @is_attached: is the peer there?
+ *
+ * There is no life socket: ring_fd() is -1, ring_arm() makes nobody wake us, and who leaves is told to the view by
+ * ring_set_state(). Return: 0; -EINVAL: sizes; -ENOMEM
+ */
+int ring_map_device(void *map, size_t size, uint64_t produce, uint64_t consume, bool is_attached,
+		    struct ring **ret_ring);
+
+/* ring_set_state() - of such a view: this has become of the peer, context @cid. RING_LEFT is for ever */
+void ring_set_state(struct ring *ring, enum ring_state state, uint32_t cid);
+
+/* ring_disown() - of such a view, in a child that has not inherited the memory: ring_free() does not unmap it */
+void ring_disown(struct ring *ring);
 
 /* --- Direct pairs: a program with a guest (ring_direct.c) --------------------------------------------------------- */
 

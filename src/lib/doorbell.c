@@ -2,6 +2,8 @@
 /*
  * A doorbell is an eventfd that its owner makes. The broker hands copies to those who may ring it, and has no part in
  * the ringing: what is open goes on without it.
+ *
+ * In a guest with /dev/vmci it is the kernel that adds to the eventfd, and that rings.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +18,7 @@
 
 #include "base/fd.h"
 #include "lib/gate.h"
+#include "lib/guest_dev.h"
 #include "lib/lib.h"
 #include "lib/nudge.h"
 
@@ -23,6 +26,7 @@
  * struct vmci_doorbell - one's own
  * @is_known: a broker has granted it; under the membership's lock
  * @is_lost:  a new broker has refused it: nobody new can find it
+ * @device:   /dev/vmci, or -1
  */
 struct vmci_doorbell {
 	struct lib_object object;
@@ -33,10 +37,13 @@ struct vmci_doorbell {
 	uint8_t token[FAB_TOKEN_SIZE];
 	bool is_known;
 	atomic_bool is_lost;
+	int device;
 };
 
+/* @fd: of the doorbell; -1: @device rings */
 struct vmci_ringer {
 	struct vmci *vmci;
+	int device;
 	int fd;
 	struct vmci_handle handle;
 };
@@ -87,9 +94,24 @@ static int take_created(struct fab_msg *reply, void *arg)
 	return 0;
 }
 
-int vmci_doorbell_open(struct vmci *vmci, uint32_t rid, struct vmci_doorbell **ret_doorbell)
+/* Make it at the broker, or in a guest, at the kernel. Return: 0; VMCI_ERROR_* */
+static int create(struct vmci_doorbell *doorbell, uint32_t rid)
 {
 	struct fab_msg request = { .type = FAB_BELL_CREATE, .handle = { .resource = rid }, .n_fds = 1 };
+	int r;
+
+	if (doorbell->device >= 0)
+		return guest_dev_bell_create(doorbell->device, rid, doorbell->fd, &doorbell->handle);
+	request.fd[0] = doorbell->fd;
+	lib_add(doorbell->vmci, &doorbell->object);
+	r = lib_call(doorbell->vmci, &request, true, take_created, doorbell);
+	if (r)
+		lib_del(doorbell->vmci, &doorbell->object);
+	return r;
+}
+
+int vmci_doorbell_open(struct vmci *vmci, uint32_t rid, struct vmci_doorbell **ret_doorbell)
+{
 	struct vmci_doorbell *doorbell;
 	int r = lib_usable(vmci);
 
@@ -108,11 +130,9 @@ int vmci_doorbell_open(struct vmci *vmci, uint32_t rid, struct vmci_doorbell **r
 		return r;
 	}
 	lib_gate_init(&doorbell->gate);
-	request.fd[0] = doorbell->fd;
-	lib_add(vmci, &doorbell->object);
-	r = lib_call(vmci, &request, true, take_created, doorbell);
+	doorbell->device = lib_device(vmci);
+	r = create(doorbell, rid);
 	if (r) {
-		lib_del(vmci, &doorbell->object);
 		if (rid == VMCI_INVALID_ID)
 			lib_where(r, "vmci_doorbell_open: context %u", vmci_cid(vmci));
 		else
@@ -134,7 +154,10 @@ struct vmci_doorbell *vmci_doorbell_close(struct vmci_doorbell *doorbell)
 	if (!doorbell)
 		return NULL;
 	is_forked = lib_is_forked(doorbell->vmci);
-	lib_del(doorbell->vmci, &doorbell->object);
+	if (doorbell->device < 0)
+		lib_del(doorbell->vmci, &doorbell->object);
+	else if (!is_forked)
+		guest_dev_bell_destroy(doorbell->device, doorbell->handle);
 	lib_gate_shut(&doorbell->gate, is_forked);
 	if (!is_forked && doorbell->is_known) {
 		lib_forget(doorbell->vmci, doorbell->handle);
@@ -238,6 +261,17 @@ int vmci_ringer_open(struct vmci *vmci, struct vmci_handle handle, struct vmci_r
 	ringer->vmci = vmci;
 	ringer->fd = -1;
 	ringer->handle = handle;
+	ringer->device = lib_device(vmci);
+	if (ringer->device >= 0) {
+		/* Who is there shows when it is rung. */
+		r = lib_usable(vmci);
+		if (r) {
+			free(ringer);
+			return r;
+		}
+		*ret_ringer = ringer;
+		return 0;
+	}
 	r = lib_call(vmci, &request, true, take_opened, ringer);
 	if (r) {
 		free(ringer);
@@ -264,6 +298,8 @@ int vmci_ringer_ring(struct vmci_ringer *ringer)
 		return lib_where(lib_usable(ringer->vmci), "vmci_ringer_ring");
 	/* What was written before is seen by who hears it, also on machines that reorder. */
 	atomic_thread_fence(memory_order_seq_cst);
+	if (ringer->device >= 0)
+		return guest_dev_bell_ring(ringer->device, ringer->handle);
 	if (!nudge(ringer->fd))
 		return 0;
 	/*

@@ -2,6 +2,8 @@
 /*
  * Events come like datagrams: the broker writes them into a sink of ours (dgram.c). A connection has one place for
  * them. A new broker is given the sink, and the contexts that are watched.
+ *
+ * In a guest with /dev/vmci the kernel keeps them, for the file of the membership.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -12,6 +14,7 @@
 #include "base/closer.h"
 #include "base/fd.h"
 #include "lib/gate.h"
+#include "lib/guest_dev.h"
 #include "lib/lib.h"
 #include "proto/event.h"
 
@@ -20,6 +23,7 @@
  * @sink:      our copy of what the broker writes into
  * @is_known:  a broker has granted it; under the membership's lock
  * @is_broken: the broker has made an end of it
+ * @device:    /dev/vmci, which is what @fd is then, or -1
  * @lock:      guards @watched, of which there are @n_watched, in @n_room places
  */
 struct vmci_events {
@@ -28,6 +32,7 @@ struct vmci_events {
 	struct lib_gate gate;
 	int fd;
 	int sink;
+	int device;
 	bool is_known;
 	atomic_bool is_broken;
 	pthread_mutex_t lock;
@@ -81,7 +86,8 @@ static int take_opened(struct fab_msg *reply, void *arg)
  */
 static void done(struct vmci_events *events, bool is_forked)
 {
-	fd_close(&events->fd);
+	if (events->device < 0)
+		fd_close(&events->fd);
 	fd_close(&events->sink);
 	if (!is_forked)
 		pthread_mutex_destroy(&events->lock);
@@ -101,6 +107,10 @@ static int subscribe(struct vmci_events *events)
 	int pair[2];
 	int r;
 
+	if (events->device >= 0) {
+		events->fd = events->device;
+		return guest_dev_subscribe(events->device, true);
+	}
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
 		return lib_fail(VMCI_ERROR_NO_RESOURCES, "socketpair: %s", strerror(errno));
 	closer_refuse(pair[0]);
@@ -131,6 +141,7 @@ int vmci_events_open(struct vmci *vmci, struct vmci_events **ret_events)
 	events->vmci = vmci;
 	events->object.ops = &events_ops;
 	events->fd = events->sink = -1;
+	events->device = lib_device(vmci);
 	atomic_init(&events->is_broken, false);
 	lib_gate_init(&events->gate);
 	pthread_mutex_init(&events->lock, NULL);
@@ -151,7 +162,8 @@ struct vmci_events *vmci_events_close(struct vmci_events *events)
 	if (!events)
 		return NULL;
 	is_forked = lib_is_forked(events->vmci);
-	lib_del(events->vmci, &events->object);
+	if (events->device < 0)
+		lib_del(events->vmci, &events->object);
 	lib_gate_shut(&events->gate, is_forked);
 	for (size_t i = 0; i < events->n_watched && !is_forked; i++) {
 		struct fab_msg off = {
@@ -162,6 +174,8 @@ struct vmci_events *vmci_events_close(struct vmci_events *events)
 
 		lib_tell(events->vmci, &off);
 	}
+	if (!is_forked && events->device >= 0)
+		guest_dev_subscribe(events->device, false);
 	if (!is_forked)
 		lib_release_events(events->vmci);
 	/* The broker notices by the next event that nobody is there. */
@@ -187,6 +201,13 @@ static int take_event(struct vmci_events *events, struct vmci_event *ret_event)
 	struct event event;
 	ssize_t n;
 
+	if (events->device >= 0) {
+		int r = guest_dev_event(events->device, ret_event);
+
+		if (r < 0 && r != VMCI_ERROR_WOULD_BLOCK)
+			atomic_store(&events->is_broken, true);
+		return r < 0 && r != VMCI_ERROR_WOULD_BLOCK ? VMCI_ERROR_NO_HANDLE : r;
+	}
 	for (;;) {
 		n = recv(events->fd, dg, sizeof(dg), MSG_DONTWAIT);
 		if (n < 0 && errno == EINTR)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Membership of a guest: the rules. The sockets: guest_vsock.c.
+ * Membership of a guest: the rules. The sockets: guest_vsock.c; /dev/vmci: guest_dev.c.
  *
  * DOC: Theory of operation
  *
  * A VMCI handle {context, resource} is the address of a datagram socket, context id and port, and the in-box
- * driver sends as it is told to context 1, too. So an endpoint is a socket, the kernel keeps its queue, and
- * there is nothing to be resumed.
+ * driver sends as it is told to context 1, too. So an endpoint is a socket, or a file of /dev/vmci; the kernel keeps
+ * its queue, and there is nothing to be resumed.
  *
  * The discovery service is asked from a socket made for the question, which goes with the answer: late answers find
  * nobody. What arrives counts if it comes from {1, 1}, which the device vouches for, and shows the question's
@@ -41,7 +41,9 @@
 #define WAIT_FIRST_MS 200
 #define WAIT_MAX_MS 1000
 
+/* The in-box driver, and ours. */
 #define DRIVER "vmw_vmci"
+#define OUR_DRIVER "vmci"
 
 /* The largest answer of a service. */
 #define GUEST_ANSWER_MAX SHARE_REPLY_MAX
@@ -49,6 +51,7 @@
 struct guest {
 	const struct guest_ports *ports;
 	uint32_t cid;
+	int device;
 	atomic_uint next_id;
 	struct guest_shms shms;
 };
@@ -81,7 +84,8 @@ static bool driver_is_bound(int dir)
 		return false;
 	target[n] = '\0';
 	slash = strrchr(target, '/');
-	return !strcmp(slash ? slash + 1 : target, DRIVER);
+	slash = slash ? slash + 1 : target;
+	return !strcmp(slash, DRIVER) || !strcmp(slash, OUR_DRIVER);
 }
 
 /* The folder of the device @name, if it is one of ours; or -1. */
@@ -128,23 +132,32 @@ int guest_open(const struct guest_ports *ports, struct guest **ret_guest)
 	unsigned id;
 	int fd;
 
-	if (!guest_is_here(ports->pci_devices)) {
-		return lib_fail(VMCI_ERROR_DEVICE_NOT_FOUND, "no VMCI device with the driver %s in %s", DRIVER,
-				ports->pci_devices);
+	if (ports->pci_devices && !guest_is_here(ports->pci_devices)) {
+		return lib_fail(VMCI_ERROR_DEVICE_NOT_FOUND, "no VMCI device with the driver %s or %s in %s", DRIVER,
+				OUR_DRIVER, ports->pci_devices);
 	}
 	fd = ports->cid(&cid);
 	if (fd < 0)
-		return lib_fail(VMCI_ERROR_DEVICE_NOT_FOUND, "/dev/vsock: %s", strerror(-fd));
+		return lib_fail(VMCI_ERROR_DEVICE_NOT_FOUND, "%s: %s", ports->name, strerror(-fd));
 	if (cid < VMCI_CID_FIRST_VM || cid == VMCI_INVALID_ID)
-		return lib_fail(VMCI_ERROR_DEVICE_NOT_FOUND, "/dev/vsock: %u is no guest's context id", cid);
+		return lib_fail(VMCI_ERROR_DEVICE_NOT_FOUND, "%s: %u is no guest's context id", ports->name, cid);
 	fd = ports->bind(VMCI_PORT_ANY, &port);
 	if (fd < 0)
-		return lib_fail(VMCI_ERROR_DEVICE_NOT_FOUND, "no AF_VSOCK datagram sockets: %s", strerror(-fd));
+		return lib_fail(VMCI_ERROR_DEVICE_NOT_FOUND, "%s: no datagrams: %s", ports->name, strerror(-fd));
 	fd_close(&fd);
 
 	guest = calloc(1, sizeof(*guest));
 	if (!guest)
 		return lib_fail(VMCI_ERROR_NO_MEM, "out of memory");
+	guest->device = -1;
+	if (ports->open) {
+		guest->device = ports->open();
+		if (guest->device < 0) {
+			fd = guest->device;
+			free(guest);
+			return lib_fail(VMCI_ERROR_DEVICE_NOT_FOUND, "%s: %s", ports->name, strerror(-fd));
+		}
+	}
 	/* ids that nobody has seen lately; any will do */
 	if (getrandom(&id, sizeof(id), GRND_NONBLOCK) != sizeof(id))
 		id = (unsigned)lib_now();
@@ -158,8 +171,10 @@ int guest_open(const struct guest_ports *ports, struct guest **ret_guest)
 
 struct guest *guest_close(struct guest *guest)
 {
-	if (guest)
+	if (guest) {
+		fd_close(&guest->device);
 		pthread_mutex_destroy(&guest->shms.lock);
+	}
 	free(guest);
 	return NULL;
 }
@@ -167,6 +182,11 @@ struct guest *guest_close(struct guest *guest)
 uint32_t guest_cid(const struct guest *guest)
 {
 	return guest->cid;
+}
+
+int guest_device(const struct guest *guest)
+{
+	return guest->device;
 }
 
 /* ----- datagrams */
@@ -182,6 +202,7 @@ static int code_of_bind(int error)
 		return VMCI_ERROR_NO_ACCESS;
 	case EMFILE:
 	case ENFILE:
+	case ENOSPC:
 	case ENOMEM:
 	case ENOBUFS:
 	case EADDRNOTAVAIL:
@@ -223,11 +244,11 @@ int guest_socket(struct guest *guest, uint32_t rid, uint32_t *ret_rid)
 
 	if (rid == VMCI_RID_EVENT || rid == VMCI_RID_STREAM)
 		return lib_fail(VMCI_ERROR_INVALID_ARGS, "resource %u is the driver's", rid);
-	if (!guest_is_here(guest->ports->pci_devices))
+	if (guest->ports->pci_devices && !guest_is_here(guest->ports->pci_devices))
 		return lib_fail(VMCI_ERROR_UNAVAILABLE, "the VMCI device has gone");
 	fd = guest->ports->bind(rid, &port);
 	if (fd < 0)
-		return lib_fail(code_of_bind(-fd), "AF_VSOCK datagram socket: %s", strerror(-fd));
+		return lib_fail(code_of_bind(-fd), "%s: datagrams: %s", guest->ports->name, strerror(-fd));
 	*ret_rid = port;
 	return fd;
 }
@@ -262,7 +283,7 @@ static int recv_once(struct guest *guest, int fd, void *buf, size_t size, int fl
 	if (n == -EAGAIN)
 		return VMCI_ERROR_WOULD_BLOCK;
 	if (n < 0)
-		return lib_fail(VMCI_ERROR_UNAVAILABLE, "AF_VSOCK datagram socket: %s", strerror((int)-n));
+		return lib_fail(VMCI_ERROR_UNAVAILABLE, "%s: datagrams: %s", guest->ports->name, strerror((int)-n));
 	return (int)n;
 }
 

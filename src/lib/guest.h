@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Membership of a guest that has the in-box driver and no broker: datagrams, names and shared memory, over AF_VSOCK
- * datagram sockets. VMCI SDK reference, 10.3; socket reference, 11; for shared memory proto/share.h.
+ * Membership of a guest that has a driver and no broker: datagrams, names and shared memory. With our vmci.ko they are
+ * /dev/vmci's, which has queue pairs, doorbells and events, too (guest_dev.h). With the in-box driver they go over
+ * AF_VSOCK datagram sockets: VMCI SDK reference, 10.3; socket reference, 11; for shared memory proto/share.h.
  *
  * What the rest of libvmci does with it:
  *
@@ -14,6 +15,8 @@
  *	vmci_dgram_recv()	guest_recv() on it, under the endpoint's lock; waiting and closing as with any other
  *	vmci_name_*()		guest_name()
  *	vmci_shm_*()		guest_shm_*()
+ *	vmci_qpair_*(), vmci_doorbell_*(), vmci_events_*()
+ *				guest_dev.h, with lib_device(), if that is not -1
  *	all else		VMCI_ERROR_UNAVAILABLE: lib_call() says it for all
  *
  * Nothing here opens an AF_VSOCK socket unless a VMCI device is there with the driver bound to it: on a machine
@@ -30,32 +33,44 @@
 #include "proto/discovery.h"
 
 struct guest;
+struct guest_shm;
 
 /* Where the kernel lists its PCI devices. */
 #define GUEST_PCI_DEVICES "/sys/bus/pci/devices"
 
 /**
  * struct guest_ports - the kernel's side of it; tests have one of their own
- * @pci_devices: the folder in which the device is looked for
+ * @name: who it is, for messages
+ * @pci_devices: the folder in which the device is looked for; NULL: the other functions find out themselves
+ * @open: a descriptor that the membership keeps, guest_device(), or a negative errno; NULL: there is no such thing
  * @cid:  the machine's own context id. 0 or a negative errno
  * @bind: a datagram socket, non-blocking and close-on-exec, bound to @port or, with VMCI_PORT_ANY, to one that
  *	  the kernel chooses. A descriptor or a negative errno
  * @send: one datagram. Bytes, or a negative errno
  * @recv: one datagram, or what fits into @size; @flags are recvmsg()'s, and whether it was cut goes to
  *	  @ret_cut. Bytes, or a negative errno
+ * @shm_get, @shm_query, @shm_detach: shared memory: fill @shm, but for its list; the size; detach, the memory is not
+ *	  mapped any more, @shm->fd is closed by the caller. VMCI codes. NULL: the service is asked over datagrams, and
+ *	  the window is found below @pci_devices
  */
 struct guest_ports {
+	const char *name;
 	const char *pci_devices;
+	int (*open)(void);
 	int (*cid)(uint32_t *ret_cid);
 	int (*bind)(uint32_t port, uint32_t *ret_port);
 	ssize_t (*send)(int fd, struct vmci_handle dst, const void *data, size_t size);
 	ssize_t (*recv)(int fd, void *buf, size_t size, int flags, struct vmci_handle *ret_src, bool *ret_cut);
+	int (*shm_get)(bool is_new, struct vmci_handle handle, uint64_t size, struct guest_shm *shm);
+	int (*shm_query)(struct vmci_handle handle, uint64_t *ret_size);
+	int (*shm_detach)(struct guest_shm *shm);
 };
 
-/* guest_vsock - the real one: AF_VSOCK */
+/* guest_dev, guest_vsock - the real ones: /dev/vmci, and AF_VSOCK */
+extern const struct guest_ports guest_dev;
 extern const struct guest_ports guest_vsock;
 
-/* guest_is_here() - is there a VMCI device among @pci_devices, with the driver vmw_vmci bound to it? */
+/* guest_is_here() - is there a VMCI device among @pci_devices, with the driver vmw_vmci or vmci (ours) bound to it? */
 bool guest_is_here(const char *pci_devices);
 
 /* guest_find() - the folder of that device, or -1 */
@@ -63,7 +78,7 @@ int guest_find(const char *pci_devices);
 
 /**
  * guest_open() - become a member of the guest's own context
- * @ports: &guest_vsock
+ * @ports: &guest_dev or &guest_vsock
  *
  * Return: 0; VMCI_ERROR_DEVICE_NOT_FOUND: no such device, or no driver, or no sockets over it (lib_fail() says
  * which); VMCI_ERROR_NO_MEM
@@ -74,6 +89,9 @@ int guest_open(const struct guest_ports *ports, struct guest **ret_guest);
 struct guest *guest_close(struct guest *guest);
 
 uint32_t guest_cid(const struct guest *guest);
+
+/* guest_device() - the membership's descriptor of /dev/vmci, or -1. Async-signal-safe */
+int guest_device(const struct guest *guest);
 
 /**
  * guest_socket() - make an endpoint; any thread

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Shared memory of a guest: the window is a BAR of the VMCI device, which the kernel lets root map; where a region lies
- * in it says the service at {1, 3} (proto/share.h), which is the device, too.
+ * in it says the service at {1, 3} (proto/share.h), which is the device, too. With /dev/vmci the kernel does all that
+ * (guest_dev.c), and what is here keeps book.
  *
  * DOC: Theory of operation
  *
@@ -231,14 +232,31 @@ static int tell(struct guest *guest, int fd, struct vmci_handle handle)
 	return result == VMCI_SUCCESS_LAST_DETACH ? result : VMCI_SUCCESS;
 }
 
+/* The same from the kernel: what it grants goes with its descriptor. */
+static int get_from_ports(struct guest *guest, const struct question *question, struct guest_shm *shm)
+{
+	int result = guest_ports_of(guest)->shm_get(question->request.action == SHARE_CREATE, question->request.handle,
+						    question->request.bytes, shm);
+
+	if (result >= 0 && !note(guest, shm)) {
+		munmap(shm->map, shm->map_size);
+		fd_close(&shm->fd);
+		return lib_fail(VMCI_ERROR_ALREADY_EXISTS, "this program is attached to it");
+	}
+	return result < 0 ? result : VMCI_SUCCESS;
+}
+
 /* What @question asks for, mapped. */
 static int get(struct guest *guest, struct question *question, struct guest_shm *shm)
 {
 	uint64_t window = 0;
 	unsigned sent;
 	uint32_t port;
-	int bar = open_window(guest, &window), result;
+	int bar, result;
 
+	if (guest_ports_of(guest)->shm_get)
+		return get_from_ports(guest, question, shm);
+	bar = open_window(guest, &window);
 	if (bar < 0)
 		return bar;
 	sweep_once(guest);
@@ -292,8 +310,11 @@ int guest_shm_query(struct guest *guest, struct vmci_handle handle, uint64_t *re
 	struct question question = { .request.action = SHARE_QUERY, .request.handle = handle };
 	unsigned sent;
 	uint32_t port;
-	int fd = guest_socket(guest, VMCI_INVALID_ID, &port), result;
+	int fd, result;
 
+	if (guest_ports_of(guest)->shm_query)
+		return guest_ports_of(guest)->shm_query(handle, ret_size);
+	fd = guest_socket(guest, VMCI_INVALID_ID, &port);
 	if (fd < 0)
 		return fd;
 	result = ask(guest, fd, &question, &sent);
@@ -312,7 +333,8 @@ int guest_shm_detach(struct guest *guest, struct guest_shm *shm, bool is_forked)
 	/* A child has none of the locks in order, and it is not its to say. */
 	if (!is_forked) {
 		forget(guest, shm);
-		result = tell(guest, shm->fd, shm->handle);
+		result = guest_ports_of(guest)->shm_detach ? guest_ports_of(guest)->shm_detach(shm) :
+			 tell(guest, shm->fd, shm->handle);
 	}
 	fd_close(&shm->fd);
 	return result;

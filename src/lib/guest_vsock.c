@@ -81,6 +81,7 @@ static ssize_t vsock_recv(int fd, void *buf, size_t size, int flags, struct vmci
 }
 
 const struct guest_ports guest_vsock = {
+	.name = "/dev/vsock",
 	.pci_devices = GUEST_PCI_DEVICES,
 	.cid = vsock_cid,
 	.bind = vsock_bind,

@@ -98,6 +98,9 @@ int lib_usable(const struct vmci *vmci);
 /* lib_guest() - not NULL: there is no broker, we are in a guest (lib/guest.h) */
 struct guest *lib_guest(const struct vmci *vmci);
 
+/* lib_device() - the descriptor of /dev/vmci in a guest that has it (lib/guest_dev.h), else -1 */
+int lib_device(const struct vmci *vmci);
+
 /* lib_has_window() - the broker says that regions of our context lie in a window of VMs */
 bool lib_has_window(const struct vmci *vmci);
 

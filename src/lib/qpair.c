@@ -25,6 +25,12 @@
  * nobody needs to look at who finds bytes each time. So here somebody does, at each call that touches the rings, if the
  * last look was a while ago. And who attaches waits until the pages have come.
  *
+ * In a guest with /dev/vmci the kernel maps the guest's own pages, and tells by an eventfd, @wake, what has become of
+ * the peer. Nobody tells when the peer moves an index: at the other side is a device that copies (the host's bridge),
+ * or a program of this guest. So who waits looks again and again, at intervals that double from NAP_FIRST_NS on, and
+ * that begin anew whenever something has moved; long ones after a while. @wake is in the place of the life socket, and
+ * in vmci_qpair_fd() a timer stands beside it.
+ *
  * Locks: the membership's, then ours. No lib_*() function is called with ours held.
  */
 #include <errno.h>
@@ -34,13 +40,16 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/closer.h"
 #include "base/fd.h"
 #include "fabric/ring.h"
 #include "lib/gate.h"
+#include "lib/guest_dev.h"
 #include "lib/lib.h"
 
 _Static_assert(RING_IN == VMCI_QPAIR_IN && RING_OUT == VMCI_QPAIR_OUT, "the same bits");
@@ -53,6 +62,15 @@ _Static_assert((int)RING_WAITING == VMCI_QPAIR_WAITING && (int)RING_ATTACHED == 
 #define SPIN_MISSES_MAX 6u	/* look in vain in 1 of 64 waits, at most */
 #define SPIN_EAGER 64u		/* looks without a pause */
 #define SPIN_CLOCK 32u		/* looks between two looks at the clock */
+
+/*
+ * In a guest: the first pause between two looks, the longest one of a pair that was used lately, and of one that was
+ * not. They are those of the device's bridges, which look at us in the same way.
+ */
+#define NAP_FIRST_NS 50000u
+#define NAP_LAST_NS 1000000u
+#define NAP_IDLE_NS 20000000u
+#define NAP_QUIET 10000u	/* looks in vain, one after the other, until it counts as not used: some 10 s */
 
 /* A creator whose pair the next broker refuses gives an attacher that long to say hello: it may be just doing so. */
 #define HELLO_MS 100
@@ -81,6 +99,10 @@ struct spin {
  * @token:     for the next broker
  * @is_known:  does a broker know the pair? Under the membership's lock
  * @creator:   or attacher
+ * @device:    /dev/vmci, or -1: there is a broker
+ * @wake:      eventfd of the kernel, or -1
+ * @timer:     in @epoll, or -1
+ * @naps:      looks in vain, one after the other
  * @memory, @life: the creator's copies, until somebody has attached; -1 then
  * @lock:      for all that follows
  * @listening: a thread receives from the life socket
@@ -107,6 +129,10 @@ struct vmci_qpair {
 	uint8_t token[FAB_TOKEN_SIZE];
 	bool is_known;
 	bool creator;
+	int device;
+	int wake;
+	int timer;
+	_Atomic unsigned naps;
 	int memory;
 	int life;
 	pthread_mutex_t lock;
@@ -157,7 +183,7 @@ static void after_fork(struct lib_object *object)
 {
 	struct vmci_qpair *qpair = of(object);
 
-	if (qpair->ring)
+	if (qpair->ring && ring_fd(qpair->ring) >= 0)
 		lib_void(ring_fd(qpair->ring));
 	if (qpair->life >= 0)
 		lib_void(qpair->life);
@@ -178,6 +204,8 @@ static struct vmci_qpair *new_qpair(struct vmci *vmci, uint64_t produce, uint64_
 	qpair->fab_flags = (flags & VMCI_QPAIR_TRUSTED ? FAB_F_TRUSTED : 0) |
 			   (flags & VMCI_QPAIR_DIRECT ? FAB_F_DIRECT : 0);
 	qpair->memory = qpair->life = qpair->epoll = qpair->kick = -1;
+	qpair->device = lib_device(vmci);
+	qpair->wake = qpair->timer = -1;
 	pthread_mutex_init(&qpair->lock, NULL);
 	lib_cond_init(&qpair->listener_gone);
 	atomic_init(&qpair->spin_usec, sysconf(_SC_NPROCESSORS_ONLN) > 1 ? SPIN_USEC : 0);
@@ -186,11 +214,15 @@ static struct vmci_qpair *new_qpair(struct vmci *vmci, uint64_t produce, uint64_
 
 static struct vmci_qpair *free_qpair(struct vmci_qpair *qpair)
 {
+	if (qpair->ring && qpair->device >= 0 && lib_is_forked(qpair->vmci))
+		ring_disown(qpair->ring);
 	ring_free(qpair->ring);
 	fd_close(&qpair->memory);
 	closer_close(&qpair->life);
 	fd_close(&qpair->epoll);
 	fd_close(&qpair->kick);
+	fd_close(&qpair->wake);
+	fd_close(&qpair->timer);
 	if (!lib_is_forked(qpair->vmci)) {	/* a copy of a condition looks as if somebody waited */
 		pthread_cond_destroy(&qpair->listener_gone);
 		pthread_mutex_destroy(&qpair->lock);
@@ -218,6 +250,48 @@ static int fail_errno(int error, const char *what)
 	return lib_fail(code, "queue pair: %s: %s", what,
 			error == -EBADMSG ? "not what a creator must pass" :
 			error == -ECONNRESET ? "the creator has left" : strerror(-error));
+}
+
+/*
+ * get_from_device() - make a pair, or attach to one, where there is a kernel instead of a broker
+ *
+ * Return: 0 and *@ret_qpair; VMCI_ERROR_*, and @qpair is freed
+ */
+static int get_from_device(struct vmci_qpair *qpair, uint32_t flags, struct vmci_qpair **ret_qpair)
+{
+	bool is_local = qpair->handle.context == vmci_cid(qpair->vmci) || qpair->peer == vmci_cid(qpair->vmci);
+	size_t size = 0;
+	void *map = NULL;
+	int r = lib_usable(qpair->vmci);
+
+	if (!r && qpair->fab_flags)
+		r = lib_fail(VMCI_ERROR_NO_ACCESS, "queue pair: a guest trusts nobody, and nobody can have its pages");
+	/* What we make is for others, unless it is said that it is not. */
+	if (qpair->creator && qpair->peer != vmci_cid(qpair->vmci))
+		is_local = false;
+	if (is_local)
+		flags |= VMCI_QP_LOCAL;
+	if (!r) {
+		qpair->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		r = qpair->wake < 0 ? fail_errno(-errno, "eventfd") :
+		    guest_dev_qpair_create(qpair->device, &qpair->handle, qpair->produce, qpair->consume, qpair->peer,
+					   flags, qpair->wake, &map, &size);
+	}
+	if (r >= 0) {
+		int error = ring_map_device(map, size, qpair->produce, qpair->consume, r == 1, &qpair->ring);
+
+		if (error) {
+			munmap(map, size);
+			guest_dev_qpair_destroy(qpair->device, qpair->handle);
+			r = fail_errno(error, "map");
+		}
+	}
+	if (r < 0) {
+		free_qpair(qpair);
+		return r;
+	}
+	*ret_qpair = qpair;
+	return 0;
 }
 
 static struct fab_msg create_request(const struct vmci_qpair *qpair)
@@ -253,6 +327,8 @@ int vmci_qpair_create(struct vmci *vmci, uint32_t rid, uint32_t peer, uint64_t p
 	qpair->peer = peer;
 	qpair->handle = handle_make(vmci_cid(vmci), rid);
 	qpair->direct = flags & VMCI_QPAIR_DIRECT;
+	if (qpair->device >= 0)
+		return get_from_device(qpair, 0, ret_qpair);
 	error = ring_create(produce, consume, &qpair->ring, &qpair->memory, &qpair->life);
 	if (!error && qpair->direct)
 		error = ring_await_pages(qpair->ring);
@@ -326,6 +402,10 @@ int vmci_qpair_attach(struct vmci *vmci, struct vmci_handle handle, uint64_t pro
 		return fail_errno(-ENOMEM, "attach");
 	qpair->handle = handle;
 	qpair->seen = RING_ATTACHED;
+	if (qpair->device >= 0) {
+		qpair->peer = handle.context;
+		return get_from_device(qpair, VMCI_QP_ATTACH_ONLY, ret_qpair);
+	}
 	request.flags = qpair->fab_flags;
 	lib_add(vmci, &qpair->object);
 	error = lib_call(vmci, &request, true, take_attached, qpair);
@@ -359,6 +439,11 @@ struct vmci_qpair *vmci_qpair_close(struct vmci_qpair *qpair)
 {
 	if (!qpair)
 		return NULL;
+	if (qpair->device >= 0) {
+		if (!lib_is_forked(qpair->vmci))
+			guest_dev_qpair_destroy(qpair->device, qpair->handle);
+		return free_qpair(qpair);
+	}
 	lib_del(qpair->vmci, &qpair->object);
 	if (!lib_is_forked(qpair->vmci)) {
 		ring_leave(qpair->ring);
@@ -376,10 +461,18 @@ struct vmci_handle vmci_qpair_handle(const struct vmci_qpair *qpair)
  * --- The life socket ---------------------------------------------------------------------------------------------
  */
 
+/* moved() - bytes were written or read: it is worth looking often */
+static void moved(struct vmci_qpair *qpair)
+{
+	if (qpair->device >= 0)
+		atomic_store_explicit(&qpair->naps, 0, memory_order_relaxed);
+}
+
 /* note() - something was heard: others may have waited for it. Lock held. */
 static void note(struct vmci_qpair *qpair)
 {
 	qpair->heard++;
+	moved(qpair);
 	if (ring_state(qpair->ring) != RING_WAITING) {
 		fd_close(&qpair->memory);
 		fd_close(&qpair->life);
@@ -390,20 +483,64 @@ static void note(struct vmci_qpair *qpair)
 	}
 }
 
+/* wait_fd() - what is readable when there is something to be heard */
+static int wait_fd(const struct vmci_qpair *qpair)
+{
+	return qpair->device >= 0 ? qpair->wake : ring_fd(qpair->ring);
+}
+
+/* hear_device() - has the kernel something to say? */
+static bool hear_device(struct vmci_qpair *qpair)
+{
+	uint32_t peer = VMCI_INVALID_ID;
+	eventfd_t count;
+	int state;
+
+	if (eventfd_read(qpair->wake, &count))
+		return false;
+	state = guest_dev_qpair_state(qpair->device, qpair->handle, &peer);
+	ring_set_state(qpair->ring, (enum ring_state)state, peer);
+	return true;
+}
+
+static bool hear_any(struct vmci_qpair *qpair, bool wait)
+{
+	return qpair->device >= 0 ? hear_device(qpair) : ring_hear(qpair->ring, wait);
+}
+
 /* hear() - take what is in the socket, unless a listener does it anyway. Lock held. */
 static void hear(struct vmci_qpair *qpair)
 {
-	if (!qpair->listening && ring_hear(qpair->ring, false))
+	if (!qpair->listening && hear_any(qpair, false))
 		note(qpair);
+}
+
+/* nap() - in a guest: how long to sleep until the next look, in nanoseconds */
+static uint64_t nap(struct vmci_qpair *qpair)
+{
+	unsigned naps = atomic_fetch_add_explicit(&qpair->naps, 1, memory_order_relaxed);
+	uint64_t ns = naps < 16 ? (uint64_t)NAP_FIRST_NS << naps : NAP_LAST_NS;
+
+	if (naps >= NAP_QUIET) {
+		atomic_store_explicit(&qpair->naps, NAP_QUIET, memory_order_relaxed);
+		return NAP_IDLE_NS;
+	}
+	return ns < NAP_LAST_NS ? ns : NAP_LAST_NS;
 }
 
 /* listen_for() - sleep until something is heard, or until @deadline. Return: was it? */
 static bool listen_for(struct vmci_qpair *qpair, uint64_t deadline)
 {
-	struct pollfd fd = { .fd = ring_fd(qpair->ring), .events = POLLIN };
+	struct pollfd fd = { .fd = wait_fd(qpair), .events = POLLIN };
 	struct timespec left;
 	uint64_t now;
 
+	if (qpair->device >= 0) {
+		uint64_t next = lib_now() + nap(qpair);
+
+		if (next < deadline)
+			deadline = next;
+	}
 	if (deadline == UINT64_MAX) {
 		if (ring_hear(qpair->ring, true))
 			return true;
@@ -416,7 +553,7 @@ static bool listen_for(struct vmci_qpair *qpair, uint64_t deadline)
 		return false;
 	left = (struct timespec){ .tv_sec = (time_t)((deadline - now) / 1000000000u),
 				  .tv_nsec = (long)((deadline - now) % 1000000000u) };
-	return ppoll(&fd, 1, &left, NULL) > 0 && ring_hear(qpair->ring, false);
+	return ppoll(&fd, 1, &left, NULL) > 0 && hear_any(qpair, false);
 }
 
 /* attend() - to be called before the rings of a pair are touched */
@@ -738,13 +875,16 @@ int vmci_qpair_fd(struct vmci_qpair *qpair)
 	if (lib_usable(qpair->vmci))
 		return VMCI_ERROR_UNAVAILABLE;
 	pthread_mutex_lock(&qpair->lock);
+	if (qpair->device >= 0 && qpair->timer < 0)
+		qpair->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (qpair->epoll < 0) {
 		/* The eventfd is raised: somebody may have taken bytes out since an earlier vmci_qpair_arm(). */
 		qpair->epoll = epoll_create1(EPOLL_CLOEXEC);
 		qpair->kick = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
 		if (qpair->epoll < 0 || qpair->kick < 0 ||
 		    epoll_ctl(qpair->epoll, EPOLL_CTL_ADD, qpair->kick, &event) ||
-		    epoll_ctl(qpair->epoll, EPOLL_CTL_ADD, ring_fd(qpair->ring), &event)) {
+		    epoll_ctl(qpair->epoll, EPOLL_CTL_ADD, wait_fd(qpair), &event) ||
+		    (qpair->device >= 0 && epoll_ctl(qpair->epoll, EPOLL_CTL_ADD, qpair->timer, &event))) {
 			fd_close(&qpair->epoll);
 			fd_close(&qpair->kick);
 		}
@@ -753,6 +893,17 @@ int vmci_qpair_fd(struct vmci_qpair *qpair)
 	if (qpair->epoll < 0)
 		return lib_fail(VMCI_ERROR_NO_RESOURCES, "queue pair: no descriptor: %s", strerror(errno));
 	return qpair->epoll;
+}
+
+/* set_timer() - whoever polls looks again after a while */
+static void set_timer(struct vmci_qpair *qpair)
+{
+	struct itimerspec in = { .it_value.tv_nsec = 1 };
+
+	if (qpair->timer < 0)
+		return;
+	in.it_value.tv_nsec = (long)nap(qpair);
+	timerfd_settime(qpair->timer, 0, &in, NULL);
 }
 
 int vmci_qpair_arm(struct vmci_qpair *qpair, unsigned events)
@@ -770,6 +921,7 @@ int vmci_qpair_arm(struct vmci_qpair *qpair, unsigned events)
 		eventfd_read(qpair->kick, &count);
 	qpair->polled = true;
 	pthread_mutex_unlock(&qpair->lock);
+	set_timer(qpair);
 	ret = ring_arm(qpair->ring, events & WAYS);
 	return ret < 0 ? corrupt(qpair) : there(qpair, events);
 }
@@ -798,8 +950,10 @@ int64_t vmci_qpair_write(struct vmci_qpair *qpair, const void *buf, size_t size,
 		if (ring_state(qpair->ring) == RING_LEFT)
 			return gone(qpair);
 		n = ring_write(qpair->ring, buf, size);
-		if (n > 0)
+		if (n > 0) {
+			moved(qpair);
 			return n;
+		}
 		error = n < 0 ? corrupt(qpair) : await(qpair, RING_OUT, &wait);
 		if (error)
 			return error;
@@ -822,8 +976,10 @@ static int64_t get(struct vmci_qpair *qpair, void *buf, size_t size, int timeout
 		attend(qpair);
 		left = ring_state(qpair->ring) == RING_LEFT;
 		n = take(qpair->ring, buf, size);
-		if (n > 0)
+		if (n > 0) {
+			moved(qpair);
 			return n;
+		}
 		error = n < 0 ? corrupt(qpair) : left ? gone(qpair) : await(qpair, RING_IN, &wait);
 		if (error)
 			return error;
@@ -865,6 +1021,7 @@ int vmci_qpair_commit(struct vmci_qpair *qpair, size_t size)
 		return VMCI_ERROR_UNAVAILABLE;
 	if (ring_state(qpair->ring) == RING_LEFT)
 		return gone(qpair);
+	moved(qpair);
 	error = ring_commit(qpair->ring, size);
 	if (error == -ESTALE)
 		return gone(qpair);
@@ -894,6 +1051,7 @@ int vmci_qpair_release(struct vmci_qpair *qpair, size_t size)
 
 	if (lib_usable(qpair->vmci))
 		return VMCI_ERROR_UNAVAILABLE;
+	moved(qpair);
 	error = ring_release(qpair->ring, size);
 	if (error == -ESTALE)
 		return gone(qpair);

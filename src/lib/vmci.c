@@ -127,6 +127,11 @@ struct guest *lib_guest(const struct vmci *vmci)
 	return vmci->guest;
 }
 
+int lib_device(const struct vmci *vmci)
+{
+	return vmci->guest ? guest_device(vmci->guest) : -1;
+}
+
 /* --- fork ------------------------------------------------------------------------------------------------------ */
 
 static pthread_mutex_t members_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -164,6 +169,8 @@ static void after_fork_child(void)
 		atomic_store(&vmci->is_forked, true);
 		if (vmci->client && fab_client_fd(vmci->client) >= 0)
 			lib_void(fab_client_fd(vmci->client));
+		if (lib_device(vmci) >= 0)
+			lib_void(lib_device(vmci));
 		for (struct lib_object *object = vmci->first; object; object = object->next)
 			if (object->ops->forked)
 				object->ops->forked(object);
@@ -417,7 +424,8 @@ static int join(struct vmci *vmci, const char *path, uint32_t wish, bool no_star
 				char why[512];
 
 				snprintf(why, sizeof(why), "%s", vmci_errmsg());
-				if (!guest_open(&guest_vsock, &vmci->guest))
+				if (!guest_open(&guest_dev, &vmci->guest) ||
+				    !guest_open(&guest_vsock, &vmci->guest))
 					return 0;
 				lib_fail(0, "%s", why);
 			}

@@ -8,24 +8,38 @@ from testbed.process import BUILD
 BEDS = [(kernel, path) for kernel in KERNELS for path in ("mmio", "classic")]
 BEDS.append(("6.12", "legacy"))     # the handshake and notifications of before 2009
 
+# With our modules in the guest. The last two run the core of the tests only: other kernels and paths differ little.
+OURS = [("6.12", "mmio", "ours"), ("newest", "mmio", "ours"), ("6.12", "classic", "ours"), ("6.1", "mmio", "ours"),
+        ("6.12", "legacy", "ours")]
+CORE = {OURS[3], OURS[4]}
+CORE_TESTS = ("test_streams",)
+
+# Of the tests with vmcid, those that run with our modules, too.
+FABRIC_TESTS = ("test_fabric", "test_fabric_streams", "test_fabric_samples", "test_fabric_restart",
+                "test_fabric_direct", "test_fabric_window", "test_fabric_ours_dev")
+
 # The newest kernel runs on two CPUs, which only TCG's threads keep in order.
 CPUS = {"newest": 2}
 
-# For tests that one kernel and path are enough for.
-one_bed = pytest.mark.parametrize("holder", [("6.12", "mmio")], indirect=True, ids=["6.12-mmio"])
+# For tests that one kernel and path are enough for, and for those of our modules alone.
+def only(*beds):
+    return pytest.mark.parametrize("holder", beds, indirect=True, ids="-".join)
+
+
+one_bed = only(BEDS[2], OURS[0])
 
 
 class Holder:
     """Boots the bed anew when a test has destroyed it."""
 
-    def __init__(self, kernel, path):
-        self.kernel, self.path, self.bed = kernel, path, None
+    def __init__(self, kernel, path, drivers="in-box"):
+        self.kernel, self.path, self.drivers, self.bed = kernel, path, drivers, None
 
     def get(self):
         if self.bed and not self.bed.is_alive:
             self.close()
         if not self.bed:
-            self.bed = Bed(self.kernel, self.path, cpus=CPUS.get(self.kernel, 1))
+            self.bed = Bed(self.kernel, self.path, cpus=CPUS.get(self.kernel, 1), drivers=self.drivers)
         return self.bed
 
     def close(self):
@@ -57,19 +71,24 @@ MACHINES = {
 SAMPLE = BUILD / "samples/datagramApp-static"
 SHARED_MEM = BUILD / "samples/sharedMemApp-static"
 SHMX = BUILD / "tests/vm/shmx-static"
+QPAIR = BUILD / "samples/qpairApp-static"
+DOORBELL = BUILD / "samples/doorbellApp-static"
+HOSTX = BUILD / "tests/vm/hostx-static"
+DEVX = BUILD / "tests/vm/devx-static"
+FILES = SAMPLE, SHARED_MEM, SHMX, QPAIR, DOORBELL, HOSTX, DEVX
 
 
 class FabricHolder:
     """One fabric for all tests; another one when a test has destroyed it."""
 
-    def __init__(self):
-        self.bed = None
+    def __init__(self, drivers):
+        self.drivers, self.bed = drivers, None
 
     def get(self):
         if self.bed and not self.bed.is_alive:
             self.close()
         if not self.bed:
-            self.bed = FabricBed({name: (*rest, {**options, "files": (SAMPLE, SHARED_MEM, SHMX)})
+            self.bed = FabricBed({name: (*rest, {**options, "drivers": self.drivers, "files": FILES})
                                   for name, (*rest, options) in MACHINES.items()}, conf=CONF)
         return self.bed
 

@@ -9,27 +9,36 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
-from beds import BEDS, MACHINES, FabricHolder, Holder  # noqa: E402
+from beds import BEDS, CORE, CORE_TESTS, FABRIC_TESTS, MACHINES, OURS, FabricHolder, Holder  # noqa: E402
 from testbed.plugin import pytest_runtest_makereport, workdir  # noqa: E402,F401
 
 
 def pytest_collection_modifyitems(config, items):
-    """SHARD=i/n: only the tests of every n-th bed; SHARD=fabric: only those of the machines under vmcid."""
+    """SHARD=i/n: only the tests of every n-th bed; fabric: only those of the machines under vmcid; ours-i/n and
+    ours-fabric: the same with our modules in the guests."""
     shard = os.environ.get("SHARD")
-    if not shard:
-        return
-    index, count = (0, 1) if shard == "fabric" else map(int, shard.split("/"))
+    count = int(shard.partition("/")[2] or 1) if shard else 1
+
+    def shard_of(item, params):
+        holder, drivers = params.get("holder"), params.get("fabric_holder")
+        if item.path.stem.startswith("test_ours") or holder in OURS:
+            return f"ours-{OURS.index(holder) % count if holder else count - 1}/{count}"
+        if item.path.stem.startswith("test_fabric"):
+            return "ours-fabric" if drivers == "ours" else "fabric"
+        return f"{BEDS.index(holder) % count if holder else 0}/{count}"
 
     def is_wanted(item):
-        if item.path.stem.startswith("test_fabric") or shard == "fabric":
-            return item.path.stem.startswith("test_fabric") and shard == "fabric"
-        holder = getattr(item, "callspec", None) and item.callspec.params.get("holder")
-        return (BEDS.index(holder) % count if holder else 0) == index
+        params = getattr(item, "callspec", None) and item.callspec.params or {}
+        if params.get("holder") in CORE and item.path.stem not in CORE_TESTS:
+            return False
+        if params.get("fabric_holder") == "ours" and item.path.stem not in FABRIC_TESTS:
+            return False
+        return not shard or shard == shard_of(item, params)
     config.hook.pytest_deselected(items=[item for item in items if not is_wanted(item)])
     items[:] = [item for item in items if is_wanted(item)]
 
 
-@pytest.fixture(scope="session", params=BEDS, ids="-".join)
+@pytest.fixture(scope="session", params=BEDS + OURS, ids="-".join)
 def holder(request):
     holder = Holder(*request.param)
     yield holder
@@ -49,9 +58,9 @@ def bed(holder):
         raise
 
 
-@pytest.fixture(scope="session")
-def fabric_holder():
-    holder = FabricHolder()
+@pytest.fixture(scope="session", params=["in-box", "ours"])
+def fabric_holder(request):
+    holder = FabricHolder(request.param)
     yield holder
     holder.close()
 

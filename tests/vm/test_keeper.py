@@ -7,8 +7,8 @@ import time
 
 import pytest
 from beds import one_bed
-from test_lifecycle import RELOAD, OpenStreams, works
-from testbed import PATHS, VM, Device
+from test_lifecycle import RELOAD, OpenStreams, on, works
+from testbed import PATHS, Device
 from testbed.hybrid import Listener
 from testbed.keeper import end
 
@@ -81,9 +81,9 @@ def test_guest_survives_its_device(bed, how):
     keeper = end(bed.device, how)
     streams.programs_end(30)
     cannot_connect(bed.vm)
-    bed.vm.run(REMOVE, 30)
+    bed.vm.run(on(bed, REMOVE), 30)
     # A driver that is loaded now is turned away, and does not hang either.
-    bed.vm.run("modprobe vmw_vsock_vmci_transport; grep -q vmci /proc/interrupts && exit 1; true", 20)
+    bed.vm.run(on(bed, "modprobe TRANSPORT; grep -q vmci /proc/interrupts && exit 1; true"), 20)
     assert not bed.complaints()
     bed.vm.kill()
     keeper.wait()
@@ -107,7 +107,7 @@ def test_guest_reboots_without_its_device(bed, how):
     assert keeper.is_running()
     bed.vm.kill()
     keeper.wait()
-    bed.vm = VM(bed.work.path, bed.kernel, bed.device.socket).ready()
+    bed.boot()
     bed.descriptors = bed.count_descriptors()
     works(bed)
 
@@ -115,7 +115,7 @@ def test_guest_reboots_without_its_device(bed, how):
 @one_bed
 def test_idle_guest_survives_its_device(bed):
     """Nothing was ever received by this driver, so nothing is known of its buffer."""
-    bed.vm.run(RELOAD)
+    bed.vm.run(on(bed, RELOAD))
     keeper = end(bed.device, signal.SIGKILL)
     cannot_connect(bed.vm)
     bed.vm.kill()

@@ -9,8 +9,13 @@ from testbed.transfer import guest_to_host, host_to_guest
 
 RELOAD = """
 remove() { until rmmod $1 2>/tmp/why; do grep -q "temporarily unavailable" /tmp/why || exit 1; sleep 0.1; done; }
-remove vmw_vsock_vmci_transport && remove vmw_vmci && modprobe vmw_vsock_vmci_transport
+remove TRANSPORT && remove DRIVER && modprobe TRANSPORT
 """
+
+
+def on(bed, text):
+    """A script with the names that the guest's drivers have."""
+    return text.replace("TRANSPORT", bed.vm.transport).replace("DRIVER", bed.vm.driver)
 
 
 class OpenStreams:
@@ -48,7 +53,7 @@ def test_drivers_reloaded_twenty_times(bed):
     for _ in range(20):
         streams = OpenStreams(bed)
         streams.kill_guests()
-        bed.vm.run(RELOAD)
+        bed.vm.run(on(bed, RELOAD))
         streams.all_end()
     works(bed)
 
@@ -73,7 +78,7 @@ def test_device_serves_the_next_vm(bed):
     streams.all_end()
     until("the device to close what the VM's streams used",
           lambda: bed.count_descriptors() < bed.descriptors)
-    bed.vm = VM(bed.work.path, bed.kernel, bed.device.socket).ready()
+    bed.boot()
     works(bed)
 
 
@@ -84,7 +89,7 @@ def test_device_murdered_while_streams_run(bed):
     streams.all_end()
     bed.vm.kill()
     bed.device = Device(bed.work.path, *PATHS[bed.path])
-    bed.vm = VM(bed.work.path, bed.kernel, bed.device.socket).ready()
+    bed.boot()
     works(bed)
 
 

@@ -7,7 +7,7 @@ from .device import Device
 from .fabricbed import FabricBed
 from .hybrid import Listener, connect, echo_server
 from .process import Process, TestbedError, until
-from .vm import KERNELS, VM
+from .vm import DRIVERS, KERNELS, VM
 
-__all__ = ["Bed", "Device", "FabricBed", "KERNELS", "Listener", "PATHS", "Process", "TestbedError", "VM",
+__all__ = ["Bed", "DRIVERS", "Device", "FabricBed", "KERNELS", "Listener", "PATHS", "Process", "TestbedError", "VM",
            "connect", "echo_server", "names", "until"]

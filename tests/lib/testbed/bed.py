@@ -20,12 +20,12 @@ class Bed:
     """Device and guest; close() ends both."""
 
     def __init__(self, kernel, path="mmio", *device_options, **vm_options):
-        self.kernel, self.path = kernel, path
+        self.kernel, self.path, self.vm_options = kernel, path, vm_options
         self.work = Workdir()
         self.device = self.vm = None
         try:
             self.device = Device(self.work.path, *PATHS[path], *device_options)
-            self.vm = VM(self.work.path, kernel, self.device.socket, **vm_options).ready()
+            self.boot()
             self.descriptors = self.count_descriptors()
         except BaseException as error:
             logs = self.work.logs()
@@ -33,6 +33,11 @@ class Bed:
             if isinstance(error, TestbedError):
                 raise TestbedError(f"{error}\n{logs}") from None
             raise
+
+    def boot(self):
+        """Starts the guest, in the place of one that has gone."""
+        self.vm = VM(self.work.path, self.kernel, self.device.socket, **self.vm_options)
+        self.vm.ready()
 
     def close(self):
         for process in self.vm, self.device:

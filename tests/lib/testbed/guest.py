@@ -142,7 +142,7 @@ class Agent:
         with self.changed:
             while self.boots < boots:
                 if self.closed or not is_alive():
-                    raise TestbedError("QEMU ended while the guest booted")
+                    raise TestbedError("QEMU ended, or the guest panicked, while it booted")
                 if time.monotonic() > end:
                     raise TestbedError(f"the guest did not boot in {limit:g} seconds")
                 self.changed.wait(0.5)

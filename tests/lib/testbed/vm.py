@@ -14,6 +14,9 @@ from .qemu import Qemu, connect_unix, vmci_device_option
 # Name of a kernel in tests: the Debian suite it comes from.
 KERNELS = {"6.1": "bookworm", "6.12": "trixie", "newest": "trixie-backports"}
 
+# Whose drivers a guest has, and what they are called: the device's, and the transport.
+DRIVERS = {"in-box": ("vmw_vmci", "vmw_vsock_vmci_transport"), "ours": ("vmci", "vmsock")}
+
 
 def script(name, *args):
     """Runs a script; returns the path that it prints."""
@@ -22,17 +25,20 @@ def script(name, *args):
 
 
 @functools.lru_cache(None)
-def kernel_files(kernel, probe=False, files=()):
+def kernel_files(kernel, probe=False, files=(), drivers="in-box"):
     """The vmlinuz and an initramfs of a kernel, fetched and built if need be.
 
-    With probe, /lib/vmci_probe.ko is in it, the module of tests/vm/module; and so are the files.
+    With probe, /lib/vmci_probe.ko is in it, the module of tests/vm/module; and so are the files. Our drivers
+    are in it if wanted ("debug": those with self-tests).
     """
     suite = KERNELS[kernel]
-    modules = [script("build-guest-module", suite)] if probe else []    # may find a newer kernel
+    ours = {"in-box": [], "ours": [suite], "debug": ["--debug", suite]}[drivers]
+    ours = [script("build-modules", *ours)] if ours else []              # may find a newer kernel
+    modules = [script("build-guest-module", *["--ours"] * bool(ours), suite)] if probe else []
     directory = script("fetch-kernels", suite)
-    names = [module.parent.name for module in modules] + [file.name for file in files]
+    names = [module.name for module in ours] + [module.parent.name for module in modules] + [f.name for f in files]
     initramfs = BUILD / "vm" / ("-".join(["initramfs", suite, *names]) + ".cpio")
-    script("mkinitramfs", directory, initramfs, *modules, *files)
+    script("mkinitramfs", *(["--modules", *ours] if ours else []), directory, initramfs, *modules, *files)
     return directory / "vmlinuz", initramfs
 
 
@@ -50,13 +56,20 @@ class VM(Qemu):
 
     With shell=True the guest's console is a shell on our own terminal; with probe=True the guest
     has /dev/vmci_probe and the command of that name; files are to be found in its /lib, and
-    what further archives hold where they say.
+    what further archives hold where they say. drivers="ours": a guest with our vmci and vmsock in the place of
+    the kernel's own drivers, and "debug" with their self-tests; their faults are panics. append: more words for
+    the kernel's command line.
     """
 
     def __init__(self, directory, kernel, socket=None, *options, memory=768, cpus=1,
-                 share=True, shell=False, probe=False, files=(), archives=(), **properties):
+                 share=True, shell=False, probe=False, files=(), archives=(), drivers="in-box", append="",
+                 **properties):
         directory = pathlib.Path(directory)
-        vmlinuz, initramfs = kernel_files(kernel, probe, tuple(files))
+        vmlinuz, initramfs = kernel_files(kernel, probe, tuple(files), drivers)
+        self.driver, self.transport = DRIVERS["in-box" if drivers == "in-box" else "ours"]
+        words = ["console=ttyS0 quiet oops=panic no_timer_check panic=-1",
+                 "drivers=in-box" if drivers == "in-box" else "drivers=ours panic_on_warn=1",
+                 *["shell"] * shell, append]
         if archives:
             initramfs = joined(directory / "initramfs", (initramfs, *archives))
         self.probe = probe
@@ -65,7 +78,7 @@ class VM(Qemu):
         super().__init__(
             directory, "-accel", os.environ.get("ACCEL", "tcg"), "-smp", str(cpus),
             "-kernel", vmlinuz, "-initrd", initramfs,
-            "-append", "console=ttyS0 quiet panic=1 oops=panic no_timer_check" + " shell" * shell,
+            "-append", " ".join(words),
             "-serial", "mon:stdio" if shell else f"file:{self.console}",
             "-chardev", f"socket,id=agent,path={directory}/agent.sock,server=on,wait=off",
             "-device", "virtio-serial-pci",
@@ -76,10 +89,14 @@ class VM(Qemu):
 
     def ready(self, boots=1, limit=None):
         """Waits for the boots-th boot; returns self."""
-        self.agent.wait_boot(boots, limit or 2 * LIMIT, self.is_running)
+        self.agent.wait_boot(boots, limit or 2 * LIMIT, self.is_sound)
         if self.probe:
             self.run("insmod /lib/vmci_probe.ko")
         return self
+
+    def is_sound(self):
+        """Whether QEMU runs, and the guest's kernel has not panicked."""
+        return self.is_running() and not (self.console.exists() and b"Kernel panic" in self.console.read_bytes())
 
     def start(self, command):
         """Starts a shell command in the guest."""

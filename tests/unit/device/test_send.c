@@ -442,8 +442,28 @@ static void test_s9_2_dma_datagrams_are_limited_to_69632(void **state)
 
 	assert_int_equal(send_to(rig, host, self, VMCI_DG_MAX_SIZE), VMCI_DG_MAX_SIZE);
 	put_dma(rig, TX, 1, VMCI_DMA_INLINE, VMCI_DG_MAX_SIZE + 8);
-	make_dg(rig->ram + TX + 24, handle_make(0, 1), self, VMCI_DG_MAX_SIZE + 8, 1);
+	make_dg(rig->ram + TX + 24, host, self, VMCI_DG_MAX_SIZE + 8, 1);
 	assert_int_equal(kick(rig, TX), VMCI_ERROR_INVALID_ARGS);
+}
+
+/* The list of a queue pair's pages does not always fit into a datagram: an element has room for it. */
+static void test_s3_1_hypercalls_by_dma_are_as_long_as_by_ports(void **state)
+{
+	static const size_t size[] = { VMCI_DG_MAX_SIZE + 8, LIMIT_HYPERCALL_SIZE, LIMIT_HYPERCALL_SIZE + 1 };
+	struct vmci_handle unknown = { VMCI_CID_HYPERVISOR, 13 };
+	struct rig *rig = *state;
+
+	for (unsigned i = 0; i < sizeof(size) / sizeof(*size); i++) {
+		put_dma(rig, TX, 1, VMCI_DMA_SG, 1);
+		put_element(rig, TX, 0, 0x200000, size[i]);
+		make_dg(rig->ram + 0x200000, unknown, self, size[i], 1);
+		assert_int_equal(kick(rig, TX), size[i] <= LIMIT_HYPERCALL_SIZE ? VMCI_ERROR_INVALID_RESOURCE :
+									VMCI_ERROR_INVALID_ARGS);
+		put_dma(rig, TX, 1, VMCI_DMA_SG, 1);
+		make_dg(rig->ram + 0x200000, host, self, size[i], 1);
+		assert_int_equal(kick(rig, TX), VMCI_ERROR_INVALID_ARGS);
+	}
+	assert_int_equal(rig->datagrams, 0);
 }
 
 static void test_sB10_no_dma_without_bus_master(void **state)
@@ -524,6 +544,7 @@ int main(void)
 		M(test_s3_3_unaligned_header_is_completed),
 		M(test_s3_3_data_beyond_memory_is_refused),
 		M(test_s9_2_dma_datagrams_are_limited_to_69632),
+		M(test_s3_1_hypercalls_by_dma_are_as_long_as_by_ports),
 		M(test_sB10_no_dma_without_bus_master),
 		M(test_share_off_is_named_once),
 		M(test_share_off_is_not_suspected_later),

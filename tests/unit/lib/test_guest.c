@@ -135,7 +135,14 @@ static ssize_t fake_recv(int fd, void *buf, size_t size, int flags, struct vmci_
 	return n - 8;
 }
 
-static struct guest_ports ports = { kernel.dir, fake_cid, fake_bind, fake_send, fake_recv };
+static struct guest_ports ports = {
+	.name = "fake",
+	.pci_devices = kernel.dir,
+	.cid = fake_cid,
+	.bind = fake_bind,
+	.send = fake_send,
+	.recv = fake_recv,
+};
 
 static void put_file(const char *dir, const char *name, const char *text)
 {
@@ -245,6 +252,14 @@ static void test_here(void **state)
 	add_device("0000:00:0b.0", "0x15ad\n", "0x0740\n", "vmw_vmci2");
 	assert_false(guest_is_here(kernel.dir));
 	add_vmci();
+	assert_true(guest_is_here(kernel.dir));
+}
+
+/* The driver may be ours. */
+static void test_our_driver(void **state)
+{
+	(void)state;
+	add_device("0000:00:02.0", "0x15ad\n", "0x0740\n", "vmci");
 	assert_true(guest_is_here(kernel.dir));
 }
 
@@ -692,6 +707,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_here, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_our_driver, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_open_fails_closed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_open_without_sockets, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_open, setup, teardown),

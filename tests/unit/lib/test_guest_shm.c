@@ -195,7 +195,14 @@ static ssize_t fake_recv(int fd, void *buf, size_t size, int flags, struct vmci_
 	return n - 8;
 }
 
-static struct guest_ports ports = { rig.dir, fake_cid, fake_bind, fake_send, fake_recv };
+static struct guest_ports ports = {
+	.name = "fake",
+	.pci_devices = rig.dir,
+	.cid = fake_cid,
+	.bind = fake_bind,
+	.send = fake_send,
+	.recv = fake_recv,
+};
 
 static void put_file(const char *name, const char *text)
 {

@@ -67,6 +67,13 @@ uint32_t vmci_cid(const struct vmci *vmci)
 	return vmci->cid;
 }
 
+/* No guest. */
+int lib_device(const struct vmci *vmci)
+{
+	(void)vmci;
+	return -1;
+}
+
 bool lib_is_forked(const struct vmci *vmci)
 {
 	return vmci->is_forked;

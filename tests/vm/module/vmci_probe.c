@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
- * vmci_probe - the guest kernel's own VMCI API (linux/vmw_vmci_api.h) in the hands of a test, by /dev/vmci_probe
+ * vmci_probe - the guest kernel's own VMCI API (linux/vmw_vmci_api.h) in the hands of a test, by /dev/vmci_probe; or
+ * (OURS) that of our vmci.ko by the same names (ours.h)
  *
  * DOC: Theory of operation
  *
@@ -46,11 +47,15 @@
 #include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <linux/socket.h>
-#include <linux/vmw_vmci_api.h>
-#include <linux/vmw_vmci_defs.h>
 #include <linux/wait.h>
 #if __has_include(<linux/hex.h>)
 #include <linux/hex.h>	/* else it is in linux/kernel.h */
+#endif
+#ifdef OURS
+#include "ours.h"
+#else
+#include <linux/vmw_vmci_api.h>
+#include <linux/vmw_vmci_defs.h>
 #endif
 
 #define CHUNK		(64u << 10)

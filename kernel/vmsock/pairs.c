@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * DOC: Theory of operation
+ *
+ * Events name a queue pair, so there is a table of those that streams have, by handle; a local pair is in it twice,
+ * once for each end. It is taken out before it is destroyed: events that come later find nothing. A stream that
+ * attaches is in the table beforehand, because the peer can leave as soon as we have attached.
+ */
+#include "pairs.h"
+
+#include <linux/hashtable.h>
+#include <linux/spinlock.h>
+
+static DEFINE_HASHTABLE(pairs, 8);
+static DEFINE_SPINLOCK(pairs_lock);	/* guards the table, and node and told of those in it */
+static struct ovmci_subscription *detached, *resumed;
+
+static bool is_equal(struct ovmci_handle a, struct ovmci_handle b)
+{
+	return a.context == b.context && a.resource == b.resource;
+}
+
+static void add(struct vmsock *t, struct ovmci_handle handle)
+{
+	spin_lock(&pairs_lock);
+	t->handle = handle;
+	t->told = false;
+	hash_add(pairs, &t->node, handle.resource);
+	spin_unlock(&pairs_lock);
+}
+
+static void del(struct vmsock *t)
+{
+	spin_lock(&pairs_lock);
+	hash_del(&t->node);
+	spin_unlock(&pairs_lock);
+}
+
+/* --- Making and dropping ------------------------------------------------------------------------------------------ */
+
+static u32 prepare(struct vmsock *t, u32 peer, u64 size)
+{
+	t->size = size;
+	t->left = false;
+	t->local = peer == ovmci_context_id();
+	return t->local ? VMCI_QP_LOCAL : 0;
+}
+
+static int create(struct vmsock *t, struct ovmci_handle *handle, u32 peer, u64 size, u32 flags)
+{
+	int r = ovmci_qpair_create(handle, size, size, peer, flags, &t->qp);
+
+	if (r >= 0)
+		return 0;
+	t->qp = NULL;
+	return ovmci_errno(r);
+}
+
+int vmsock_pair_create(struct vmsock *t, u32 peer, u64 size)
+{
+	struct ovmci_handle handle = OVMCI_INVALID_HANDLE;
+	u32 flags = prepare(t, peer, size);
+	int r = create(t, &handle, peer, size, flags);
+
+	if (!r)
+		add(t, handle);
+	return r;
+}
+
+int vmsock_pair_attach(struct vmsock *t, u32 peer, u64 size, struct ovmci_handle handle)
+{
+	u32 flags = prepare(t, peer, size);
+	int r;
+
+	/* What is ours, we do not attach to because somebody else says so. */
+	if (!t->local && handle.context == ovmci_context_id())
+		return -EPERM;
+	add(t, handle);
+	r = create(t, &handle, peer, size, flags | VMCI_QP_ATTACH_ONLY);
+	if (r)
+		del(t);
+	return r;
+}
+
+void vmsock_pair_drop(struct vmsock *t)
+{
+	if (!t->qp)
+		return;
+	del(t);
+	ovmci_qpair_destroy(t->qp);
+	t->qp = NULL;
+}
+
+/* --- Events ------------------------------------------------------------------------------------------------------- */
+
+/* The next one that has to be told, told from now on; with a reference to its socket. */
+static struct sock *next(const struct ovmci_handle *handle, struct ovmci_handle *ret_handle)
+{
+	struct sock *sk = NULL;
+	struct vmsock *t;
+	int bucket;
+
+	spin_lock(&pairs_lock);
+	hash_for_each(pairs, bucket, t, node) {
+		if (t->told || (handle ? !is_equal(t->handle, *handle) : t->local))
+			continue;
+		/* The last one may have gone, and the stream be about to leave the table. */
+		if (!refcount_inc_not_zero(&sk_vsock(t->vsk)->sk_refcnt))
+			continue;
+		t->told = true;
+		*ret_handle = t->handle;
+		sk = sk_vsock(t->vsk);
+		break;
+	}
+	spin_unlock(&pairs_lock);
+	return sk;
+}
+
+/* Tells those who have the pair, or all but the local ones. */
+static void tell(const struct ovmci_handle *handle, enum mail_kind kind)
+{
+	struct mail mail = { .kind = kind };
+	struct sock *sk;
+
+	while ((sk = next(handle, &mail.handle))) {
+		vmsock_inbox_post(sk, &mail);
+		sock_put(sk);
+	}
+}
+
+static void on_detached(void *data, const struct ovmci_event *event)
+{
+	tell(&event->handle, MAIL_DETACH);
+}
+
+static void on_resumed(void *data, const struct ovmci_event *event)
+{
+	tell(NULL, MAIL_DETACH);
+}
+
+void vmsock_pairs_lost(void)
+{
+	tell(NULL, MAIL_LOST);
+}
+
+int vmsock_pairs_init(void)
+{
+	int r = ovmci_subscribe(VMCI_EVENT_QP_PEER_DETACH, on_detached, NULL, &detached);
+
+	if (r)
+		return r;
+	r = ovmci_subscribe(VMCI_EVENT_QP_RESUMED, on_resumed, NULL, &resumed);
+	if (r)
+		ovmci_unsubscribe(detached);
+	return r;
+}
+
+void vmsock_pairs_exit(void)
+{
+	ovmci_unsubscribe(resumed);
+	ovmci_unsubscribe(detached);
+}

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Our modules on a device that lies (testbed/hostile.py): whatever it does, the guest neither panics nor hangs.
+
+SEEDS=first-last runs others than the usual ones; the seed of a failure stands in its message.
+"""
+
+import collections
+import os
+
+import pytest
+from testbed import VM, TestbedError
+from testbed.bed import COMPLAINT
+from testbed.hostile import MOODS, Device
+
+ROUNDS = {"6.12-mmio": 2}     # of all moods; elsewhere one, most of all over ports, where each byte is a message
+
+# Programs of all kinds while the driver is bound, none for longer than it may take; then it is unbound. A device that
+# was refused, or driven away, is not bound then.
+WHERE = """
+device=$(grep -l 0x0740 /sys/bus/pci/devices/*/device); device=${device%/device}; device=${device##*/}
+driver=/sys/bus/pci/drivers/vmci
+"""
+UNBIND = f"{WHERE} echo $device >$driver/unbind"
+CYCLE = WHERE + """
+echo $device >$driver/bind
+t="timeout -s KILL"
+$t 2 vsx echo 701 &
+$t 2 socat -u VSOCK-LISTEN:702,fork OPEN:/dev/null &
+$t 2 vdg echo 5000 &
+$t 1 vsx streams 2 700 3 30000 &
+$t 1 vsx hold 2 700 2 write &
+$t 1 vsx hold 2 700 2 read &
+$t 1 vdg ask 2 5000 00112233 &
+$t 1 vdg fill 2 5001 60000 5 &
+$t 1 sh -c 'vsx connect 2 700; vsx connect 0 976; vsx connect 42 701'
+sleep 0.3
+[ ! -e $driver/$device ] || echo $device >$driver/unbind
+wait
+"""
+
+
+def seeds(rounds):
+    first, _, last = os.environ.get("SEEDS", f"0-{rounds * len(MOODS) - 1}").partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+@pytest.mark.parametrize("bed", ["6.12-mmio", "newest-mmio", "6.12-classic"])
+def test_hostile_device(workdir, bed):
+    kernel, path = bed.split("-")
+    ports = path == "classic"
+    device = Device(workdir / "device.sock", ports)
+    # Slab's red zones and poison, and freed pages that are overwritten, make of a silent corruption a panic.
+    vm = VM(workdir, kernel, workdir / "device.sock", drivers="ours", cpus=2,
+            append="slub_debug=FZP init_on_free=1 kfence.sample_interval=10 hung_task_panic=1 softlockup_panic=1")
+    try:
+        vm.ready().run(UNBIND)
+        told = collections.Counter()
+        for seed in seeds(ROUNDS.get(bed, 1)):
+            told[run(device, vm, seed)] += device.liar.told.total()
+        assert device.failure is None
+        silent = [name for name, count in told.items() if MOODS[name] and not count]
+        assert not silent or ports, f"moods that told no lie: {silent}"     # some lies are of DMA alone
+        assert sum(told.values()) > 100
+        works(device, vm)
+    finally:
+        vm.kill()
+
+
+def run(device, vm, seed):
+    """One binding in the mood of a seed."""
+    liar = device.arm(seed)
+    try:
+        vm.start(CYCLE).wait(60)
+        if not vm.is_sound():
+            raise TestbedError("the guest panicked")
+        complaints = [line for line in vm.console.read_text(errors="replace").splitlines() if COMPLAINT.search(line)]
+        if complaints:
+            raise TestbedError("\n".join(complaints))
+    except TestbedError as error:
+        raise TestbedError(f"seed {seed}, mood {liar.name!r}, lies {dict(liar.told)}: {error}") from None
+    return liar.name
+
+
+def works(device, vm):
+    """After all that the driver binds to an honest device, and streams and datagrams pass."""
+    device.arm(0)
+    assert device.liar.name == "honest"
+    output = vm.start(CYCLE.replace("vsx streams 2 700 3 30000", "vsx connect 2 700 && echo hello")).check()
+    assert "connected" in output or "hello" in output, output
+    assert "00112233" in output, output
