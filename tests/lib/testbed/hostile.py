@@ -565,7 +565,7 @@ class Device(threading.Thread):
         if self.vanished or not self.vectors or self.bitmap is None:
             return
         liar = self.liar
-        if liar.random.random() < 0.05:
+        if liar.random.random() < (0.003 if self.ports else 0.05):
             self.connect(701)
         try:
             for kind, act in (("stray", self._stray), ("burst", self._burst), ("datagram", self._stray_datagram),
