@@ -63,8 +63,9 @@ def test_hostile_device(workdir, bed):
             told[run(device, vm, seed)] += device.liar.told.total()
         assert device.failure is None
         silent = [name for name, count in told.items() if MOODS[name] and not count]
-        assert not silent or ports, f"moods that told no lie: {silent}"     # some lies are of DMA alone
-        assert sum(told.values()) > 100
+        # Some lies are of DMA alone, and a chosen seed may have little to say.
+        assert not silent or ports or "SEEDS" in os.environ, f"moods that told no lie: {silent}"
+        assert sum(told.values()) > 100 or "SEEDS" in os.environ
         works(device, vm)
     finally:
         vm.kill()
