@@ -55,6 +55,8 @@ int vmsock_handshake_connect(struct vsock_sock *vsk)
 
 	vmsock_pair_drop(t);	/* of an attempt that failed */
 	t->notify = (struct notify){};
+	vsk->peer_shutdown = 0;
+	sock_reset_flag(sk_vsock(vsk), SOCK_DONE);
 	vsk->ignore_connecting_rst = false;
 	vsk->sent_request = !vmsock_legacy;
 	r = request(vsk, vmsock_legacy);

@@ -93,8 +93,21 @@ void vmsock_pair_drop(struct vmsock *t)
 
 /* --- Events ------------------------------------------------------------------------------------------------------- */
 
+/* Who is told: those who have the pair; without @handle all, or all but the local ones. */
+struct whom {
+	const struct ovmci_handle *handle;
+	bool not_local;
+};
+
+static bool is_meant(const struct vmsock *t, const struct whom *whom)
+{
+	if (whom->handle)
+		return is_equal(t->handle, *whom->handle);
+	return !(whom->not_local && t->local);
+}
+
 /* The next one that has to be told, told from now on; with a reference to its socket. */
-static struct sock *next(const struct ovmci_handle *handle, struct ovmci_handle *ret_handle)
+static struct sock *next(const struct whom *whom, struct ovmci_handle *ret_handle)
 {
 	struct sock *sk = NULL;
 	struct vmsock *t;
@@ -102,7 +115,7 @@ static struct sock *next(const struct ovmci_handle *handle, struct ovmci_handle 
 
 	spin_lock(&pairs_lock);
 	hash_for_each(pairs, bucket, t, node) {
-		if (t->told || (handle ? !is_equal(t->handle, *handle) : t->local))
+		if (t->told || !is_meant(t, whom))
 			continue;
 		/* The last one may have gone, and the stream be about to leave the table. */
 		if (!refcount_inc_not_zero(&sk_vsock(t->vsk)->sk_refcnt))
@@ -116,13 +129,12 @@ static struct sock *next(const struct ovmci_handle *handle, struct ovmci_handle 
 	return sk;
 }
 
-/* Tells those who have the pair, or all but the local ones. */
-static void tell(const struct ovmci_handle *handle, enum mail_kind kind)
+static void tell(const struct whom whom, enum mail_kind kind)
 {
 	struct mail mail = { .kind = kind };
 	struct sock *sk;
 
-	while ((sk = next(handle, &mail.handle))) {
+	while ((sk = next(&whom, &mail.handle))) {
 		vmsock_inbox_post(sk, &mail);
 		sock_put(sk);
 	}
@@ -130,17 +142,18 @@ static void tell(const struct ovmci_handle *handle, enum mail_kind kind)
 
 static void on_detached(void *data, const struct ovmci_event *event)
 {
-	tell(&event->handle, MAIL_DETACH);
+	tell((struct whom){ .handle = &event->handle }, MAIL_DETACH);
 }
 
 static void on_resumed(void *data, const struct ovmci_event *event)
 {
-	tell(NULL, MAIL_DETACH);
+	tell((struct whom){ .not_local = true }, MAIL_DETACH);
 }
 
+/* Local ones, too: their packets go nowhere any more, so that a reader would not hear of what he has been sent. */
 void vmsock_pairs_lost(void)
 {
-	tell(NULL, MAIL_LOST);
+	tell((struct whom){}, MAIL_LOST);
 }
 
 int vmsock_pairs_init(void)

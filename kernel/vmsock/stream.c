@@ -48,6 +48,7 @@ void vmsock_stream_fail(struct sock *sk, int error)
 
 	vmsock_pair_drop(vmsock_trans(vsk));
 	if (sk->sk_state == TCP_ESTABLISHED) {
+		vsock_remove_connected(vsk);	/* a connect() that finds the error may be followed by another */
 		sock_set_flag(sk, SOCK_DONE);
 		vsk->peer_shutdown = SHUTDOWN_MASK;
 	} else {
@@ -333,7 +334,9 @@ static void receive_event(struct sock *sk, const struct mail *mail)
 	/* It may be about a pair that the socket has had before. */
 	if (!vmsock_is_ours(vsk) || !t->qp || packet_arg(t->handle) != packet_arg(mail->handle))
 		return;
-	if (mail->kind == MAIL_LOST)
+	if (sk->sk_state != TCP_SYN_SENT && sk->sk_state != TCP_ESTABLISHED)
+		vmsock_pair_drop(t);	/* of a connect() that gave up; the socket may listen by now */
+	else if (mail->kind == MAIL_LOST)
 		vmsock_stream_fail(sk, ECONNRESET);
 	else if (sk->sk_state == TCP_ESTABLISHED)
 		vmsock_stream_peer_left(sk);
