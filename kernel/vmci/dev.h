@@ -95,7 +95,7 @@ struct dev_client {
 	struct ovmci_event kept[DEV_KEPT_MAX];
 };
 
-/* dev_init(), dev_exit() - register /dev/vmci, and take it away. Return: 0; -EEXIST: somebody else has it; -ENOMEM */
+/* dev_init(), dev_exit() - register /dev/vmci, and take it away. Return: 0; -EBUSY: somebody else has it; -ENOMEM */
 int dev_init(void);
 void dev_exit(void);
 

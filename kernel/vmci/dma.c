@@ -13,6 +13,7 @@
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>
 #include <linux/jiffies.h>
+#include <linux/ktime.h>
 
 #include "device.h"
 #include "wire.h"
@@ -28,8 +29,8 @@
 /* What a device that does not write the header's result leaves there: no code of VMCI. */
 #define NO_RESULT 0x7fffffff00000000ull
 
-/* How often we look before we sleep: some ten microseconds; and the microseconds for which we then sleep. */
-#define SPINS 1000
+/* Microseconds that we look before we sleep, and for which we then sleep. */
+#define SPIN_US 1000
 #define SLEEP_US 50
 
 static void free_long(struct vmci_device *vd)
@@ -83,13 +84,13 @@ static bool is_busy(const void *block)
 /* Waits without sleeping, for a moment. */
 static bool spin(const void *block, bool busy)
 {
-	unsigned int i;
+	ktime_t end = ktime_add_us(ktime_get(), SPIN_US);
 
-	for (i = 0; i < SPINS; i++) {
+	do {
 		if (is_busy(block) == busy)
 			return true;
 		cpu_relax();
-	}
+	} while (ktime_before(ktime_get(), end));
 	return false;
 }
 

@@ -14,7 +14,7 @@
  * nobody listens is refused at once. As a client we start with REQUEST2; a peer that answers INVALID
  * knows only REQUEST, and may send one RST along with it that means nothing.
  *
- * Nothing is sent twice. A server's handshake ends silently after a second, a client's with
+ * Nothing is sent twice. A server's handshake ends silently after three seconds, a client's with
  * -ETIMEDOUT. Transport reference, 6.
  */
 #include "proto/stream_priv.h"

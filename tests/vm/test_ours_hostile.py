@@ -12,7 +12,9 @@ from testbed import VM, TestbedError
 from testbed.bed import COMPLAINT
 from testbed.hostile import MOODS, Device
 
-ROUNDS = {"6.12-mmio": 2}     # of all moods; elsewhere one, most of all over ports, where each byte is a message
+# Of all moods. Over ports, where each byte is a message, only those that mean something there, and short datagrams.
+ROUNDS = {"6.12-mmio": 2, "newest-mmio": 1, "6.12-classic": 1}
+PORTS = {"registers", "all-ones", "results", "sizes", "rings", "packets", "datagrams", "everything", "everything often"}
 
 # Programs of all kinds while the driver is bound, none for longer than it may take; then it is unbound. A device that
 # was refused, or driven away, is not bound then.
@@ -39,9 +41,11 @@ wait
 """
 
 
-def seeds(rounds):
-    first, _, last = os.environ.get("SEEDS", f"0-{rounds * len(MOODS) - 1}").partition("-")
-    return range(int(first), int(last or first) + 1)
+def seeds(bed):
+    first, _, last = os.environ.get("SEEDS", f"0-{ROUNDS[bed] * len(MOODS) - 1}").partition("-")
+    names = list(MOODS)
+    return [seed for seed in range(int(first), int(last or first) + 1)
+            if "SEEDS" in os.environ or not bed.endswith("classic") or names[seed % len(names)] in PORTS]
 
 
 @pytest.mark.parametrize("bed", ["6.12-mmio", "newest-mmio", "6.12-classic"])
@@ -55,7 +59,7 @@ def test_hostile_device(workdir, bed):
     try:
         vm.ready().run(UNBIND)
         told = collections.Counter()
-        for seed in seeds(ROUNDS.get(bed, 1)):
+        for seed in seeds(bed):
             told[run(device, vm, seed)] += device.liar.told.total()
         assert device.failure is None
         silent = [name for name, count in told.items() if MOODS[name] and not count]
@@ -70,7 +74,7 @@ def run(device, vm, seed):
     """One binding in the mood of a seed."""
     liar = device.arm(seed)
     try:
-        vm.start(CYCLE).wait(60)
+        vm.start(CYCLE.replace("60000", "600") if device.ports else CYCLE).wait(60)
         if not vm.is_sound():
             raise TestbedError("the guest panicked")
         complaints = [line for line in vm.console.read_text(errors="replace").splitlines() if COMPLAINT.search(line)]
