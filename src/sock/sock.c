@@ -471,11 +471,12 @@ static int outcome(int fd, bool tell)
 	struct pollfd pollfd = { .fd = fd, .events = POLLOUT };
 	int code, error = 0;
 
-	if (sys_poll(&pollfd, 1, 0) <= 0)
-		return -EINPROGRESS;
-	if (!(pollfd.revents & (POLLERR | POLLHUP)))
+	if (sys_poll(&pollfd, 1, 0) > 0 && !(pollfd.revents & (POLLERR | POLLHUP)))
 		return 0;
+	/* It comes before the end, and wakes those who wait for something to read, too. */
 	code = read_reason(fd);
+	if (!code && !pollfd.revents)
+		return -EINPROGRESS;
 	if (tell)
 		error = option(fd, SO_ERROR);
 	if (code)

@@ -145,6 +145,26 @@ def test_not_accepted(run, guest, code, name, how):
     assert program.wait() == 0, program.text()
 
 
+def test_the_reason_comes_first(run, guest):
+    """And with it something to read, before the socket fails: who looks then is told already."""
+    program = start(run, """
+        sock = start()
+        poll = select.poll()
+        poll.register(sock, select.POLLIN | select.POLLOUT)
+        assert poll.poll(20000) == [(sock.fileno(), select.POLLIN)]
+        assert error_of(sock.getpeername) == "ENOTCONN"
+        assert name_of(error(sock)) == "ETIMEDOUT" and error(sock) == 0
+        print("told")
+        poll.register(sock, select.POLLOUT)
+        assert poll.poll(20000) and error(sock) == 0 and error_of(sock.getpeername) == "ENOTCONN"
+    """)
+    ask, end = guest.asked()
+    end.send(bytes([-TIMEOUT]), socket.MSG_OOB)
+    run.wait_text(program, "told")
+    end.close()
+    assert program.wait() == 0, program.text()
+
+
 def test_nobody_asks_why(run, guest):
     """Who reads or writes at once, sees the end, and no byte that is none."""
     program = start(run, """
