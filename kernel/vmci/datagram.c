@@ -91,6 +91,9 @@ void vmci_datagram_dispatch(const struct ovmci_datagram *dg)
 		vmci_event_dispatch(dg->payload, dg->size);
 		return;
 	}
+	/* What we send to ourselves does not go by the device: nobody out there speaks for us. */
+	if (dg->src.context == ovmci_context_id())
+		return;
 	index = srcu_read_lock(&vmci_callees);
 	dgs = find(dg->dst.resource);
 	if (dgs && takes(dgs, dg->dst.context))

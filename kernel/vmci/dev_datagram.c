@@ -50,7 +50,7 @@ static void on_datagram(void *data, const struct ovmci_datagram *dg)
 		return;
 	copy = kvmalloc(cost, GFP_KERNEL);
 	if (copy) {
-		copy->dst = endpoint->handle;
+		copy->dst = dg->dst;
 		copy->src = dg->src;
 		copy->size = dg->size;
 		memcpy(copy->payload, dg->payload, dg->size);
@@ -71,14 +71,17 @@ static void endpoint_free(struct endpoint *endpoint)
 	kfree(endpoint);
 }
 
-/* The lock is held. */
+/*
+ * By the handle that the program was given, or the one that it has now: our context's id can change. The lock is held.
+ */
 static struct endpoint *find(struct dev_client *client, struct vmci_dev_handle handle)
 {
 	struct endpoint *endpoint;
 
 	list_for_each_entry(endpoint, &client->endpoints, link)
 		if (endpoint->handle.resource == handle.resource &&
-		    (endpoint->handle.context == handle.context || handle.context == VMCI_INVALID_ID))
+		    (endpoint->handle.context == handle.context || handle.context == VMCI_INVALID_ID ||
+		     handle.context == ovmci_context_id()))
 			return endpoint;
 	return NULL;
 }
@@ -105,11 +108,6 @@ int dev_datagram_create(struct dev_client *client, struct vmci_dev_endpoint *arg
 		kfree(endpoint);
 		return r;
 	}
-	/*
-	 * The handle is known only afterwards, and a datagram may come before: all that it could be told by is the id,
-	 * which nobody can have seen yet, unless it was wished for.
-	 */
-	endpoint->handle = (struct ovmci_handle){ ovmci_context_id(), arg->handle.resource };
 	r = ovmci_datagrams_create(arg->handle.resource, false, on_datagram, endpoint, &endpoint->handle,
 				   &endpoint->datagrams);
 	mutex_lock(&client->lock);
@@ -146,7 +144,7 @@ int dev_datagram_destroy(struct dev_client *client, struct vmci_dev_endpoint *ar
 	return 0;
 }
 
-/* Return: 0; -ENOENT */
+/* @ret_src: without the context, which is ours as it is when it is sent. Return: 0; -ENOENT */
 static int find_source(struct dev_client *client, struct vmci_dev_handle wish, struct ovmci_handle *ret_src)
 {
 	struct endpoint *endpoint;
@@ -157,7 +155,7 @@ static int find_source(struct dev_client *client, struct vmci_dev_handle wish, s
 	else
 		endpoint = find(client, wish);
 	if (endpoint)
-		*ret_src = endpoint->handle;
+		*ret_src = (struct ovmci_handle){ VMCI_INVALID_ID, endpoint->handle.resource };
 	mutex_unlock(&client->lock);
 	return endpoint ? 0 : -ENOENT;
 }

@@ -166,7 +166,8 @@ static void begin(struct region *region, u16 action)
 
 static int send(struct region *region, const struct share_request *request)
 {
-	int result = ovmci_datagram_send_buf(SERVICE, region->port_handle, request, sizeof(*request));
+	const struct ovmci_handle src = { VMCI_INVALID_ID, region->port_handle.resource };	/* whatever our id is now */
+	int result = ovmci_datagram_send_buf(SERVICE, src, request, sizeof(*request));
 
 	/* No room, or no broker: a matter of time. */
 	return result == VMCI_ERROR_NO_RESOURCES || result == VMCI_ERROR_NO_MEM ? VMCI_SUCCESS : result;

@@ -10,7 +10,7 @@ import os
 import pytest
 from testbed import VM, TestbedError
 from testbed.bed import COMPLAINT
-from testbed.hostile import MOODS, Device
+from testbed.hostile import CID, HOST, MOODS, Device
 
 # Of all moods. Over ports, where each byte is a message, only those that mean something there, and short datagrams.
 ROUNDS = {"6.12-mmio": 2, "newest-mmio": 1, "6.12-classic": 1}
@@ -68,6 +68,22 @@ def test_hostile_device(workdir, bed):
         # How many there were depends on how fast the machine is; but there was one for each mood, taken together.
         assert sum(told.values()) >= len(told) or "SEEDS" in os.environ
         works(device, vm)
+    finally:
+        vm.kill()
+
+
+def test_nobody_outside_speaks_for_the_guest(workdir):
+    """A datagram of its own never comes by the device; one that says so is not delivered."""
+    device = Device(workdir / "device.sock")
+    vm = VM(workdir, "6.12", workdir / "device.sock", drivers="ours")
+    try:
+        vm.ready()
+        receiver = vm.start("vdg recv 5005 1").expect("ready")
+        device.datagram((CID, 9), 5005, b"forged")
+        device.datagram((HOST, 9), 5005, b"from the host")
+        output = receiver.check()
+        assert f"from {HOST}:9 {b'from the host'.hex()}" in output and "42:9" not in output, output
+        assert device.failure is None
     finally:
         vm.kill()
 

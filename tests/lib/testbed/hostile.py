@@ -191,6 +191,11 @@ class Device(threading.Thread):
             self.reset()
             return self.liar
 
+    def datagram(self, source, port, payload):
+        """One to the guest, whoever it is from."""
+        with self.lock:
+            self._queue(struct.pack("<IIIIQ", CID, port, *source, len(payload)) + payload)
+
     # --- vfio-user
 
     def _config(self):
