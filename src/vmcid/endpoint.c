@@ -349,8 +349,9 @@ int32_t endpoint_bind(struct endpoints *endpoints, const struct endpoint_wish *w
 /* --- After a restart ------------------------------------------------------------------------------------------ */
 
 /* Return: false: it is none that can be used */
-static bool restore(struct endpoints *endpoints, const char *name)
+static bool restore(void *ctx, const char *name)
 {
+	struct endpoints *endpoints = ctx;
 	struct server *server = endpoints->server;
 	struct brk_creds creds = { 0 };
 	struct endpoint *endpoint;
@@ -385,19 +386,11 @@ static bool restore(struct endpoints *endpoints, const char *name)
 
 void endpoints_restore(struct endpoints *endpoints)
 {
-	int fd = openat(endpoints->server->rundir->fd, FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	DIR *folder = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *entry;
+	struct rundir *rundir = endpoints->server->rundir;
+	int r = rundir_sweep(rundir, FOLDER, restore, endpoints);
 
-	if (!folder) {
-		log_warn("%s/" FOLDER ": %s", endpoints->server->rundir->path, strerror(errno));
-		fd_close(&fd);
-		return;
-	}
-	while ((entry = readdir(folder)))
-		if (entry->d_name[0] != '.' && !restore(endpoints, entry->d_name))
-			unlinkat(dirfd(folder), entry->d_name, 0);
-	closedir(folder);
+	if (r)
+		log_warn("%s/" FOLDER ": %s", rundir->path, strerror(-r));
 	if (endpoints->count)
 		log_info("%u sockets with datagrams are there", endpoints->count);
 }

@@ -285,8 +285,9 @@ int32_t hold_new(struct holds *holds, const struct hold_wish *wish, int fd, stru
 /* --- After a restart ------------------------------------------------------------------------------------------ */
 
 /* Return: false: it is none that can be used */
-static bool restore(struct holds *holds, const char *name)
+static bool restore(void *ctx, const char *name)
 {
+	struct holds *holds = ctx;
 	struct server *server = holds->server;
 	struct hold_wish wish = { .label = "held" };
 	unsigned cid, uid, number;
@@ -319,19 +320,11 @@ static bool restore(struct holds *holds, const char *name)
 
 void holds_restore(struct holds *holds)
 {
-	int fd = openat(holds->server->rundir->fd, FOLDER, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	DIR *folder = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *entry;
+	struct rundir *rundir = holds->server->rundir;
+	int r = rundir_sweep(rundir, FOLDER, restore, holds);
 
-	if (!folder) {
-		log_warn("%s/" FOLDER ": %s", holds->server->rundir->path, strerror(errno));
-		fd_close(&fd);
-		return;
-	}
-	while ((entry = readdir(folder)))
-		if (entry->d_name[0] != '.' && !restore(holds, entry->d_name))
-			unlinkat(dirfd(folder), entry->d_name, 0);
-	closedir(folder);
+	if (r)
+		log_warn("%s/" FOLDER ": %s", rundir->path, strerror(-r));
 	if (holds->count)
 		log_info("%u programs are there that hold their contexts", holds->count);
 }

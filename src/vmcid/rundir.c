@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "rundir.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -271,4 +272,23 @@ int rundir_connect(const struct rundir *rundir, const char *name, int type)
 void rundir_unlink(const struct rundir *rundir, const char *name)
 {
 	unlinkat(rundir->fd, name, 0);
+}
+
+int rundir_sweep(const struct rundir *rundir, const char *folder, bool (*keep)(void *ctx, const char *name),
+		 void *ctx)
+{
+	int fd = openat(rundir->fd, folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), r;
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir) {
+		r = -errno;
+		fd_close(&fd);
+		return r;
+	}
+	while ((entry = readdir(dir)))
+		if (entry->d_name[0] != '.' && !keep(ctx, entry->d_name))
+			unlinkat(dirfd(dir), entry->d_name, 0);
+	closedir(dir);
+	return 0;
 }

@@ -53,6 +53,15 @@ int rundir_connect(const struct rundir *rundir, const char *name, int type);
 /* rundir_unlink() - remove the file @name, if it is there */
 void rundir_unlink(const struct rundir *rundir, const char *name);
 
+/**
+ * rundir_sweep() - look through @folder, and remove what is of no use
+ * @keep: is the entry @name? Called for all but hidden ones; may make and remove others
+ *
+ * Return: 0 or a negative errno: it cannot be read
+ */
+int rundir_sweep(const struct rundir *rundir, const char *folder, bool (*keep)(void *ctx, const char *name),
+		 void *ctx);
+
 /* rundir_path() - "PATH/NAME" in @buf; -ENAMETOOLONG if that is no path for a socket */
 int rundir_path(const struct rundir *rundir, const char *name, char *buf, size_t size);
 

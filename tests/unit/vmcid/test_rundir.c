@@ -241,9 +241,50 @@ static void test_sockets(void **state)
 	rundir_close(&dir, true);
 }
 
+static bool begins_with_k(void *ctx, const char *name)
+{
+	(*(unsigned *)ctx)++;
+	return name[0] == 'k';
+}
+
+static void touch(const struct rundir *dir, const char *name)
+{
+	int fd = openat(dir->fd, name, O_WRONLY | O_CREAT | O_EXCL, 0600);
+
+	assert_true(fd >= 0);
+	close(fd);
+}
+
+static void test_sweep(void **state)
+{
+	struct rundir dir;
+	unsigned seen = 0;
+
+	(void)state;
+	assert_int_equal(rundir_open(path, 0700, false, &dir, reason), 0);
+	touch(&dir, "held/keep");
+	touch(&dir, "held/lose");
+	touch(&dir, "held/.hidden");
+	assert_int_equal(rundir_sweep(&dir, "held", begins_with_k, &seen), 0);
+	assert_int_equal(seen, 2);
+	assert_int_equal(mode_of("held/keep"), 0600);
+	assert_int_equal(mode_of("held/lose"), 0);
+	assert_int_equal(mode_of("held/.hidden"), 0600);
+	/* Not through a link, by which somebody could have others' files removed. */
+	rundir_unlink(&dir, "held/keep");
+	rundir_unlink(&dir, "held/.hidden");
+	assert_int_equal(symlinkat("held", dir.fd, "link"), 0);
+	assert_int_equal(rundir_sweep(&dir, "link", begins_with_k, &seen), -ENOTDIR);
+	assert_int_equal(rundir_sweep(&dir, "none", begins_with_k, &seen), -ENOENT);
+	assert_int_equal(seen, 2);
+	rundir_unlink(&dir, "link");
+	rundir_close(&dir, true);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_sweep, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_modes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_key, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
