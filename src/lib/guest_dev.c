@@ -199,8 +199,8 @@ static int shm_failed(int error)
 	if (error == EOPNOTSUPP)
 		return lib_fail(VMCI_ERROR_UNAVAILABLE,
 				"this VM has no window for shared memory (openvmci.window in its definition)");
-	if (error == EINTR)
-		return VMCI_ERROR_TIMEOUT;
+	if (error == ETIMEDOUT)
+		return lib_fail(VMCI_ERROR_TIMEOUT, "shared memory: the host does not answer");
 	return fail(error, "shared memory");
 }
 
