@@ -6,13 +6,12 @@ hostx (tests/vm/host/hostx.c) runs here at both ends: it does not know whether i
 """
 
 import itertools
-import os
-import subprocess
 
 import pytest
 from beds import DEVX, DOORBELL, HOSTX, QPAIR, SAMPLE, SHARED_MEM
 from testbed import until
 from testbed.host import Answer, check
+from testbed.onhost import OnHost
 from testbed.process import BUILD, LIMIT, TestbedError
 
 pytestmark = pytest.mark.parametrize("fabric_holder", ["ours"], indirect=True)
@@ -73,25 +72,6 @@ class Guest:
         self.command.wait()
 
 
-class OnHost:
-    """A sample on the host."""
-
-    def __init__(self, fabric, program, *args):
-        self.child = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", BUILD / program, *args], stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "VMCI_RUNTIME_DIR": str(fabric.broker.runtime), "VMCI_CONTEXT": "host"})
-
-    def check(self):
-        try:
-            output = self.child.communicate(timeout=LIMIT)[0]
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            raise
-        assert self.child.returncode == 0, output
-        return output
-
-
 def devx(machine, words, limit=None):
     command = machine.vm.start(f"exec /lib/{DEVX.name} {words}")
     assert command.wait(limit) == 0, command.output
@@ -126,13 +106,13 @@ def test_the_file(fabric, machine):
 
 
 def test_datagram_app(fabric, machine):
-    server = OnHost(fabric, "datagramApp", "-s")
+    server = OnHost(fabric, BUILD / "datagramApp", "-s")
     for _ in range(3):
         assert TO_CLIENT in machine.vm.run(f"/lib/{SAMPLE.name} -c")
     assert server.check().count(TO_SERVER) == 3
     server = machine.vm.start(f"exec /lib/{SAMPLE.name} -s")
     for _ in range(3):
-        assert TO_CLIENT in OnHost(fabric, "datagramApp", "-c").check()
+        assert TO_CLIENT in OnHost(fabric, BUILD / "datagramApp", "-c").check()
     assert server.check().count(TO_SERVER) == 3
 
 
@@ -156,33 +136,33 @@ def test_samples_of_neighbours(fabric, serves, asks):
 def test_shared_mem_app(fabric, name):
     machine = fabric[name]
     server = machine.vm.start(f"exec /lib/{SHARED_MEM.name} -s")
-    assert OnHost(fabric, "sharedMemApp", "-c").check().count("the time is ") == 3
+    assert OnHost(fabric, BUILD / "sharedMemApp", "-c").check().count("the time is ") == 3
     server.check()
     if name in INNER:
-        server = OnHost(fabric, "sharedMemApp", "-s")
+        server = OnHost(fabric, BUILD / "sharedMemApp", "-s")
         assert machine.vm.run(f"/lib/{SHARED_MEM.name} -c").count("the time is ") == 3
         server.check()
 
 
 def test_qpair_app(fabric, machine):
     """64 MiB there and back, and the sample compares them."""
-    server = OnHost(fabric, "qpairApp", "-s")
+    server = OnHost(fabric, BUILD / "qpairApp", "-s")
     assert "MB/s" in machine.vm.run(f"/lib/{QPAIR.name} -c")
     assert "67108864 bytes sent back" in server.check()
     server = machine.vm.start(f"exec /lib/{QPAIR.name} -s")
-    assert "MB/s" in OnHost(fabric, "qpairApp", "-c").check()
+    assert "MB/s" in OnHost(fabric, BUILD / "qpairApp", "-c").check()
     assert "67108864 bytes sent back" in server.check()
 
 
 def test_doorbell_app(fabric, machine):
-    server = OnHost(fabric, "doorbellApp", "-s", "-n", "3")
+    server = OnHost(fabric, BUILD / "doorbellApp", "-s", "-n", "3")
     machine.vm.run(f"/lib/{DOORBELL.name} -c -n 3")
     assert "3 in all" in server.check()
     # Rings that come together may be one in a guest.
     server = machine.vm.start(f"exec /lib/{DOORBELL.name} -s -n 3")
     for _ in range(3):
         seen = server.output.count("rung ")
-        OnHost(fabric, "doorbellApp", "-c", "-n", "1").check()
+        OnHost(fabric, BUILD / "doorbellApp", "-c", "-n", "1").check()
         until("the ring", lambda: server.output.count("rung ") > seen)
     server.check()
 
@@ -352,7 +332,7 @@ def test_unbound_under_a_program(fabric, machine):
         assert "over" in command.output
     finally:
         machine.vm.run(f"rm /tmp/hold; echo {address} >{driver}/bind")
-    server = OnHost(fabric, "datagramApp", "-s")
+    server = OnHost(fabric, BUILD / "datagramApp", "-s")
     for _ in range(3):
         assert TO_CLIENT in machine.vm.run(f"/lib/{SAMPLE.name} -c")
     server.check()

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 from testbed import Listener, TestbedError, connect, until
-from testbed.fabric import (DST_UNREACHABLE, HOST, INVALID, NOT_FOUND, NO_ACCESS, TIMEOUT, Client, is_readable,
+from testbed.fabric import (DST_UNREACHABLE, INVALID, NOT_FOUND, NO_ACCESS, TIMEOUT, Client, is_readable,
                             parse_address)
 from testbed.hybrid import read_all
 

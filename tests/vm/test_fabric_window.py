@@ -5,15 +5,13 @@ bookworm and trixie share a window, in which regions of the host's programs lie,
 classic has none.
 """
 
-import os
 import struct
-import subprocess
 
 import pytest
 from beds import SHARED_MEM, SHMX, WINDOW
-from testbed import until
+from testbed import onhost, until
 from testbed.fabric import Client
-from testbed.process import BUILD, LIMIT
+from testbed.process import BUILD
 
 NO_ACCESS, DST_UNREACHABLE, NO_RESOURCES, UNAVAILABLE = -7, -10, -19, -20
 NOT_FOUND, ALREADY_EXISTS, INVALID_SIZE, OBSOLETE = -21, -22, -24, -30
@@ -23,36 +21,20 @@ INNER = ("bookworm", "trixie")
 WITH_WINDOW = (*INNER, "backports")
 
 
-class OnHost:
-    """A program on the host: one of ours, or the sample. In the host's context, unless another is given."""
+class OnHost(onhost.OnHost):
+    """A program on the host: one of ours, or the sample."""
 
     alive = []
 
-    def __init__(self, fabric, program, *args, context="host"):
-        self.output = ""
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
         self.alive.append(self)
-        self.child = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", program, *args], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={**os.environ, "VMCI_RUNTIME_DIR": str(fabric.broker.runtime), "VMCI_CONTEXT": context})
 
     def ready(self):
         """The handle of a shmx that waits."""
         word, handle = (self.child.stdout.readline().split() + ["", ""])[:2]
         assert word == "ready", self.check_fails()
         return handle
-
-    def wait(self):
-        try:
-            self.output += self.child.communicate("\n", timeout=LIMIT)[0]
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            raise
-        return self.child.returncode
-
-    def check(self):
-        assert self.wait() == 0, self.output
-        return self.output
 
     def check_fails(self):
         assert self.wait() == 1, self.output
