@@ -185,3 +185,26 @@ def test_in_box_drivers_loaded_first(workdir):
         assert bed.vm.is_sound()
     finally:
         bed.close()
+
+
+# Options of vmci.ko, the device that shows what they do, what the driver says then, and the kernel of its interrupts.
+OPTIONS = {
+    "ports=1": ([], "by ports, .* interrupts: 2", "PCI-MSI"),
+    "disable_msix=1": (["--intx"], "by DMA, .* interrupts: 1", "IO-APIC"),
+    "disable_msix=0": (["--msi", "--intx"], "by DMA, .* interrupts: 1", "PCI-MSI"),
+    "disable_msi=1": (["--msi", "--intx"], "by DMA, .* interrupts: 1", "IO-APIC"),
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_module_options(workdir, options):
+    arguments, said, chip = OPTIONS[options]
+    device = Device(workdir, *arguments)
+    vm = VM(workdir, "6.12", device.socket, drivers="ours").ready()
+    vm.run(f"rmmod vmsock vmci; dmesg -c >/dev/null; modprobe vmci {options} && modprobe vmsock")
+    assert re.search(said, vm.run("dmesg"))
+    with echo_server(device.hybrid, 5200):
+        assert "ok 1 streams" in vm.run("vsx streams 2 5200 1 20000")
+    interrupts = [line for line in vm.run("cat /proc/interrupts").splitlines() if line.endswith("vmci")]
+    assert interrupts and all(chip in line for line in interrupts), interrupts
+    vm.kill()
