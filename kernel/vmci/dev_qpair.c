@@ -7,7 +7,8 @@
  * of pairs changes under both locks. Making a pair takes long, and is done under none; its peer may come before it is
  * in the list. So as long as one is being made, events about pairs that nobody here knows are kept for it.
  *
- * Memory that is mapped stays when its pair is destroyed, so it stays charged, too, until it is unmapped.
+ * Memory that is mapped stays when its pair is destroyed, so it stays charged, too, until it is unmapped. So long its
+ * place in the file is taken: who had it next, a region, would take the pages away from all that is mapped there.
  */
 #include "dev.h"
 
@@ -29,20 +30,21 @@ MODULE_PARM_DESC(qpair_bytes_all, "bytes of queue pairs of all open /dev/vmci to
 static atomic64_t used_all = ATOMIC64_INIT(0);
 
 /*
- * struct charge - bytes that a file is charged with
+ * struct charge - what a pair takes: bytes that a file is charged with, and a place in it
  * @users:  the pair, and each of its mappings
  * @client: lives as long as its mappings
+ * @slot:   the place
  */
 struct charge {
 	refcount_t users;
 	struct dev_client *client;
 	u64 bytes;
+	int slot;
 };
 
 /*
  * struct pair - a queue pair of a file
- * @slot:   its place in the file
- * @charge: of its bytes, header pages included
+ * @charge: of its bytes, header pages included, and its place
  * @state: VMCI_DEV_QPAIR_*
  * @wake:  eventfd, or NULL
  */
@@ -50,7 +52,6 @@ struct pair {
 	struct list_head link;
 	struct ovmci_qpair *qpair;
 	struct ovmci_handle handle;
-	int slot;
 	struct charge *charge;
 	u32 state;
 	u32 peer;
@@ -148,30 +149,45 @@ static u64 bytes_of(u64 produce, u64 consume)
 	return 2 * PAGE_SIZE + PAGE_ALIGN(produce) + PAGE_ALIGN(consume);
 }
 
+/* Return: 0 or -ENOSPC */
+static int charge_bytes(struct dev_client *client, u64 bytes)
+{
+	if (atomic64_add_return(bytes, &client->pair_bytes) <= READ_ONCE(qpair_bytes)) {
+		if (atomic64_add_return(bytes, &used_all) <= READ_ONCE(qpair_bytes_all))
+			return 0;
+		atomic64_sub(bytes, &used_all);
+	}
+	atomic64_sub(bytes, &client->pair_bytes);
+	return -ENOSPC;
+}
+
+static void uncharge_bytes(struct dev_client *client, u64 bytes)
+{
+	atomic64_sub(bytes, &client->pair_bytes);
+	atomic64_sub(bytes, &used_all);
+}
+
 static struct charge *charge_new(struct dev_client *client, u64 bytes)
 {
-	u64 limit = READ_ONCE(qpair_bytes);
-	struct charge *charge;
+	struct charge *charge = kmalloc(sizeof(*charge), GFP_KERNEL_ACCOUNT);
+	int r;
 
-	if (bytes > limit)
-		return ERR_PTR(-ENOSPC);
-	charge = kmalloc(sizeof(*charge), GFP_KERNEL_ACCOUNT);
 	if (!charge)
 		return ERR_PTR(-ENOMEM);
-	if (atomic64_add_return(bytes, &client->pair_bytes) > limit) {
-		atomic64_sub(bytes, &client->pair_bytes);
-		kfree(charge);
-		return ERR_PTR(-ENOSPC);
+	r = charge_bytes(client, bytes);
+	if (!r) {
+		r = dev_slot_get();
+		if (r < 0)
+			uncharge_bytes(client, bytes);
 	}
-	if (atomic64_add_return(bytes, &used_all) > READ_ONCE(qpair_bytes_all)) {
-		atomic64_sub(bytes, &client->pair_bytes);
-		atomic64_sub(bytes, &used_all);
+	if (r < 0) {
 		kfree(charge);
-		return ERR_PTR(-ENOSPC);
+		return ERR_PTR(r);
 	}
 	refcount_set(&charge->users, 1);
 	charge->client = client;
 	charge->bytes = bytes;
+	charge->slot = r;
 	return charge;
 }
 
@@ -179,8 +195,8 @@ static void charge_put(struct charge *charge)
 {
 	if (!refcount_dec_and_test(&charge->users))
 		return;
-	atomic64_sub(charge->bytes, &charge->client->pair_bytes);
-	atomic64_sub(charge->bytes, &used_all);
+	uncharge_bytes(charge->client, charge->bytes);
+	dev_slot_put(charge->slot);
 	kfree(charge);
 }
 
@@ -204,8 +220,6 @@ static void pair_free(struct pair *pair)
 		ovmci_qpair_destroy(pair->qpair);
 	if (pair->wake)
 		eventfd_ctx_put(pair->wake);
-	if (pair->slot >= 0)
-		dev_slot_put(pair->slot);
 	if (pair->charge)
 		charge_put(pair->charge);
 	kfree(pair);
@@ -219,8 +233,7 @@ static int pair_init(struct pair *pair, struct dev_client *client, u64 bytes, in
 
 	pair->charge = IS_ERR(charge) ? NULL : charge;
 	pair->wake = IS_ERR(eventfd) ? NULL : eventfd;
-	pair->slot = dev_slot_get();
-	return PTR_ERR_OR_ZERO(charge) ?: PTR_ERR_OR_ZERO(eventfd) ?: min(pair->slot, 0);
+	return PTR_ERR_OR_ZERO(charge) ?: PTR_ERR_OR_ZERO(eventfd);
 }
 
 /* Return: 0: a pair may be made; -ENODEV, -ENOSPC; -EEXIST */
@@ -273,7 +286,7 @@ static int end(struct dev_client *client, struct vmci_dev_qpair *arg, struct pai
 		catch_up(client, pair);
 		list_add_tail(&pair->link, &client->pairs);
 		arg->handle = (struct vmci_dev_handle){ pair->handle.context, pair->handle.resource };
-		arg->offset = (u64)pair->slot << DEV_SLOT_SHIFT;
+		arg->offset = (u64)pair->charge->slot << DEV_SLOT_SHIFT;
 	} else {
 		client->n_pairs--;
 	}
@@ -394,7 +407,7 @@ int dev_qpair_mmap(struct dev_client *client, int slot, struct vm_area_struct *v
 	int r;
 
 	list_for_each_entry(pair, &client->pairs, link) {
-		if (pair->slot != slot)
+		if (pair->charge->slot != slot)
 			continue;
 		if (vma->vm_pgoff != (unsigned long)slot * DEV_SLOT_PAGES ||
 		    vma->vm_end - vma->vm_start != pair->charge->bytes)

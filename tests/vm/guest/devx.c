@@ -432,6 +432,48 @@ static void wrong_regions(int fd, const struct vmci_dev_version *v)
 	close(other);
 }
 
+/* The memory of a pair that was destroyed stays, also when a region comes and goes that might have its place. */
+static void wrong_places(const struct vmci_dev_version *v)
+{
+	struct vmci_dev_qpair_state state;
+	struct vmci_dev_qpair q;
+	int fd = dev(), status;
+	uint8_t *at;
+
+	if (!(v->features & VMCI_DEV_HAS_WINDOW)) {
+		close(fd);
+		return;
+	}
+	if (local_pair(fd, 8192, &q)) {
+		fault("local pair");
+		return;
+	}
+	at = map_at(fd, q.offset, q.size, PROT_READ | PROT_WRITE, MAP_SHARED);
+	memset(at, 3, q.size);
+	state = (struct vmci_dev_qpair_state){ .handle = q.handle };
+	works(fd, VMCI_DEV_QPAIR_DESTROY, &state, "destroy");
+	for (int i = 0; i < 5; i++) {
+		struct vmci_dev_region r = { .handle = { ANY, ANY }, .bytes = 100 }, detach;
+
+		works(fd, VMCI_DEV_SHM_CREATE, &r, "region");
+		if (r.offset == q.offset)
+			fault("a region in the place of memory that is mapped");
+		detach = (struct vmci_dev_region){ .handle = r.handle };
+		works(fd, VMCI_DEV_SHM_DETACH, &detach, "detach");
+	}
+	if (!fork()) {
+		for (uint64_t i = 0; i < q.size; i++)
+			if (((volatile uint8_t *)at)[i] != 3)
+				_exit(1);
+		_exit(0);
+	}
+	wait(&status);
+	if (status)
+		fault("the memory of a destroyed pair has gone: %#x", status);
+	munmap(at, q.size);
+	close(fd);
+}
+
 static void wrong_modes(void)
 {
 	int fd = open(VMCI_DEV_PATH, O_RDONLY | O_CLOEXEC);
@@ -457,6 +499,7 @@ static void wrong(void)
 	wrong_events(fd);
 	wrong_pairs(fd);
 	wrong_regions(fd, &v);
+	wrong_places(&v);
 	close(fd);
 	wrong_modes();
 }
