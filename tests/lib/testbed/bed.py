@@ -5,7 +5,7 @@ import os
 import re
 
 from .device import Device
-from .process import TestbedError, Workdir, until
+from .process import TestbedError, Workdir, share_processor, until
 from .vm import VM
 
 # Ways between guest and device: options of vmci-device.
@@ -37,6 +37,8 @@ class Bed:
     def boot(self):
         """Starts the guest, in the place of one that has gone."""
         self.vm = VM(self.work.path, self.kernel, self.device.socket, **self.vm_options)
+        if self.path == "classic":
+            share_processor(self.vm.pid, self.device.pid)
         self.vm.ready()
 
     def close(self):

@@ -8,7 +8,7 @@ import signal
 from .bed import COMPLAINT
 from .device import is_listening
 from .host import Answer, Host, check
-from .process import BUILD, Process, TestbedError, Workdir, until
+from .process import BUILD, Process, TestbedError, Workdir, share_processor, until
 from .vm import VM
 
 
@@ -81,6 +81,7 @@ class Machine:
         self.socket = bed.work.path / "run/vm" / f"{name}.sock"
         self.hybrid = bed.work.path / "run/hybrid" / f"{name}.sock"
         self.vm = self.device = None
+        self.is_classic = "openvmci.classic" in keys
         keys = {"vmci0.present": "TRUE", "vmci0.id": cid, **keys}
         lines = [f'{key} = "{value}"\n' for key, value in keys.items()]
         (bed.work.path / "vms" / f"{name}.vmx").write_text("".join(lines))
@@ -96,6 +97,8 @@ class Machine:
             found = [pid for pid in new if is_device(pid)]
             return found[0] if found else None
         self.device = until(f"the device of {self.name}", device)
+        if self.is_classic:
+            share_processor(self.vm.pid, self.device)
         return self
 
     def ready(self):

@@ -21,6 +21,12 @@ def make(kind=STREAM, port=None, cid=ANY):
     if port is not None:
         sock.bind((cid, port))
     return sock
+def patient(sock, seconds=30):
+    # connect() waits for two seconds by default; guests on busy machines take longer. Python passes integers only.
+    time_out = struct.pack("qq", seconds, 0)
+    SO_VM_SOCKETS_CONNECT_TIMEOUT = 6
+    assert ctypes.CDLL(None).setsockopt(sock.fileno(), V, SO_VM_SOCKETS_CONNECT_TIMEOUT, time_out, len(time_out)) == 0
+    return sock
 def listener(port=ANY, kind=STREAM, backlog=16):
     sock = make(kind, port)
     sock.listen(backlog)
