@@ -122,7 +122,7 @@ def test_intx_with_resample_eventfd(client, event):
     until(lambda: line.count() == 1)        # without a message of ours
     client.level(0)
     resample.signal()
-    until(lambda: resample.count() == 0)
+    until(lambda: not resample.is_pending())
     client.level(1)
     until(lambda: line.count() == 1)
     client.set_irqs(DISABLE, INTX, 0, 0)

@@ -247,6 +247,10 @@ class Event:
         except BlockingIOError:
             return 0
 
+    def is_pending(self):
+        """Signalled, and not read yet; count() would read it, in the place of the server."""
+        return bool(select.select([self.fd], [], [], 0)[0])
+
     def signal(self):
         os.eventfd_write(self.fd, 1)
 
