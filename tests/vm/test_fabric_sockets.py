@@ -105,8 +105,9 @@ def test_what_not_waiting_builds_on(machine):
 def test_connects_that_do_not_wait(run, machine):
     machine.vm.start("exec socat VSOCK-LISTEN:5005,fork,backlog=64 EXEC:cat")
     until("the guest to listen", lambda: run.start("socat", "-", f"VSOCK-CONNECT:{machine.cid}:5005").wait() == 0)
-    # One after the other, and many at once.
-    count = 20
+    # One after the other, and many at once. Not behind ports: there the guest takes longer for its part of several at
+    # once than the second after which it resets them.
+    count = 1 if machine.name == "classic" else 20
     run.python(NOT_WAITING + """
 sock = begin(5005, patient(make()))
 assert select.select([], [sock], [], 20)[1] == [sock] and error(sock) == 0
