@@ -67,7 +67,9 @@ class VM(Qemu):
         directory = pathlib.Path(directory)
         vmlinuz, initramfs = kernel_files(kernel, probe, tuple(files), drivers)
         self.driver, self.transport = DRIVERS["in-box" if drivers == "in-box" else "ours"]
+        # Behind ports on a busy machine, a datagram can take longer than what kernels take for a stall (21 seconds).
         words = ["console=ttyS0 quiet oops=panic no_timer_check panic=-1",
+                 "rcupdate.rcu_cpu_stall_timeout=100 watchdog_thresh=50",
                  "drivers=in-box" if drivers == "in-box" else "drivers=ours panic_on_warn=1",
                  *["shell"] * shell, append]
         if archives:
