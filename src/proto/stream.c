@@ -441,6 +441,23 @@ bool streams_poll(struct streams *t)
 	return !TAILQ_EMPTY(&t->hot) || !TAILQ_EMPTY(&t->run);
 }
 
+uint64_t streams_rest(const struct streams *t)
+{
+	const struct stream *s;
+	uint64_t now, rest = UINT64_MAX;
+
+	if (!TAILQ_EMPTY(&t->run) || TAILQ_EMPTY(&t->hot))
+		return 0;
+	now = t->ports.now(t->ports.ctx);
+	TAILQ_FOREACH(s, &t->hot, hot) {
+		if (pump_rest(s, now) < rest)
+			rest = pump_rest(s, now);
+		if (!rest)
+			break;
+	}
+	return rest;
+}
+
 uint64_t streams_deadline(const struct streams *t)
 {
 	const struct stream *first = TAILQ_FIRST(&t->timers);
@@ -516,7 +533,8 @@ uint32_t stream_peer_port(const struct stream *s)
 void stream_readable(struct stream *s)
 {
 	s->readable = true;
-	if (s->state == STREAM_CONNECTED)
+	/* A trickle is looked at when it is time. */
+	if (s->state == STREAM_CONNECTED && !(s->on & ON_HOT && s->trickle_in && pump_rest(s, s->t->ports.now(s->t->ports.ctx))))
 		stream_queue(s);
 }
 

@@ -170,6 +170,14 @@ bool streams_run(struct streams *t);
  */
 bool streams_poll(struct streams *t);
 
+/**
+ * streams_rest() - for how long is there nothing to look at for streams_poll()?
+ *
+ * Streams that trickle are looked at from time to time only. Return: nanoseconds for which its owner may sleep where it
+ * would otherwise call it again and again; it need not
+ */
+uint64_t streams_rest(const struct streams *t);
+
 /* streams_deadline() - when streams_run() must be called at the latest; UINT64_MAX: never */
 uint64_t streams_deadline(const struct streams *t);
 

@@ -78,7 +78,7 @@ enum stream_state {
  * @spin_ns:       how long to poll after bytes moved: config.spin_ns, or less where that was in vain
  * @active_at:     when bytes moved last
  * @closing_ns:    (closing) time between two looks at the ring
- * @trickle:       turns in a row that moved a few bytes out, and none in
+ * @trickle:       turns in a row that moved a few bytes in the direction of @trickle_in, and none in the other
  */
 struct stream {
 	struct streams *t;
@@ -100,6 +100,7 @@ struct stream {
 	uint64_t active_at;
 	uint64_t fresh_at;
 	unsigned trickle;
+	bool trickle_in;
 	uint64_t gen_p;
 	uint64_t gen_c;
 	unsigned on;
@@ -174,6 +175,9 @@ void pump_refresh(struct stream *s);
 void pump_packet(struct stream *s, const struct packet *p);
 void pump_run(struct stream *s);
 bool pump_poll(struct stream *s, uint64_t now);
+
+/* pump_rest() - for how many nanoseconds pump_poll() would not look */
+uint64_t pump_rest(const struct stream *s, uint64_t now);
 void pump_announce(struct stream *s, unsigned how);
 void pump_flush(struct stream *s);
 void pump_peer_gone(struct stream *s);

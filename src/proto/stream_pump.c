@@ -41,10 +41,12 @@
 #define SPIN_SHRINK_MAX 16
 
 /*
- * A peer that writes few bytes at a time, again and again and without an answer, is looked at no more often than this:
- * each look takes a cache line away from it, and each turn wakes a program.
+ * A peer, or a program, that writes few bytes at a time, again and again and without an answer, is looked at no more often
+ * than this: each look at a ring takes a cache line away from the peer, each write to a sleeper costs a wake-up, and each
+ * turn wakes the reader. Once it is known to trickle, more may have gathered between two looks.
  */
 #define TRICKLE_BYTES 2048u
+#define TRICKLE_BYTES_MORE 16384u
 #define TRICKLE_TURNS 8u
 #define TRICKLE_NS 20000u
 
@@ -429,6 +431,20 @@ static void stay_hot(struct stream *s, uint64_t now)
 	s->hot_left = s->spin_ns;
 }
 
+/* Count the turns in which few bytes moved, all in the same direction. */
+static void count_trickle(struct stream *s, uint64_t moved_out, uint64_t moved_in)
+{
+	uint64_t most = s->trickle < TRICKLE_TURNS ? TRICKLE_BYTES : TRICKLE_BYTES_MORE;
+
+	if (!moved_out && !moved_in)
+		return;
+	if ((moved_out && moved_in) || moved_out + moved_in >= most)
+		s->trickle = 0;
+	else
+		s->trickle = s->trickle_in == !!moved_in ? s->trickle + 1 : 1;
+	s->trickle_in = moved_in;
+}
+
 /*
  * Count the time since the last look, and say whether the wait is over. On a busy machine we may not run for
  * milliseconds; that was no waiting, and asking the peer for notifications then would make it wait for us as long.
@@ -507,13 +523,12 @@ void pump_run(struct stream *s)
 		give_up(s, in);
 		return;
 	}
-	/* Bytes that our program wrote, and that found room, are no reason to poll: the next ones wake us. */
-	moved = moved_out || (moved_in && s->readable);
+	/* Bytes that our program wrote, and that found room, are no reason to poll: the next ones wake us. Not too often. */
+	count_trickle(s, moved_out, moved_in);
+	moved = moved_out || (moved_in && (s->readable || s->trickle >= TRICKLE_TURNS));
 	if (out == 0) {
 		if (hot && moved)
 			stay_hot(s, t->ports.now(t->ports.ctx));
-		if (moved_out || moved_in)
-			s->trickle = moved_in || moved_out >= TRICKLE_BYTES ? 0 : s->trickle + 1;
 		if (hot && (moved || s->on & ON_HOT) && s->writable) {
 			out = show(s, 1);
 			if (!out && !(s->on & ON_HOT)) {
@@ -549,6 +564,13 @@ static uint64_t trickle_ns(const struct stream *s)
 	return s->spin_ns / 4 < TRICKLE_NS ? s->spin_ns / 4 : TRICKLE_NS;
 }
 
+uint64_t pump_rest(const struct stream *s, uint64_t now)
+{
+	uint64_t until = s->active_at + trickle_ns(s);
+
+	return s->trickle >= TRICKLE_TURNS && now < until ? until - now : 0;
+}
+
 /* Look at a hot stream. Returns false when it has cooled down. */
 bool pump_poll(struct stream *s, uint64_t now)
 {
@@ -557,7 +579,7 @@ bool pump_poll(struct stream *s, uint64_t now)
 
 	if (s->on & ON_RUN || s->parked)
 		return !s->parked;
-	if (s->trickle >= TRICKLE_TURNS && now < s->active_at + trickle_ns(s))
+	if (pump_rest(s, now))
 		return true;
 	/* What nobody takes at present is no reason to go on. */
 	if (s->writable || s->deaf)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
@@ -29,6 +30,7 @@
 __attribute__((visibility("default"))) const char *argp_program_version = "vmci-device (OpenVMCI) " OPENVMCI_VERSION;
 
 #define DEFAULT_SPIN_US 200u
+#define TIMER_SLACK_NS 1000ul	/* we rest for some microseconds between looks at streams */
 #define MAX_SPIN_US 1000000u
 
 /* Is this a build with AddressSanitizer? Its leak check clones and traces the process. */
@@ -573,6 +575,7 @@ int main(int argc, char **argv)
 	if (open_window(&server.options, &window))
 		return EXIT_FAILURE;
 	start_keeper(&server.options, argv);
+	prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
 
 	sigemptyset(&mask);
 	sigaddset(&mask, SIGTERM);

@@ -9,11 +9,13 @@
  *
  * Calls go to the right during one dispatch of the event loop; what the streams have to do is then done
  * in one place, on_work(), which runs as long as there is work, with the other event sources getting
- * their turns in between. While streams are hot (see stream_pump.c) the loop does not sleep.
+ * their turns in between. While streams are hot (see stream_pump.c) the loop does not sleep, but for moments in which
+ * none of them is to be looked at.
  */
 #include "vm.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +31,9 @@
 #include "proto/limits.h"
 #include "vfio/session.h"
 
+/* The other sources of events never wait longer than this for one that rests. */
+#define REST_MAX_NS 50000u
+
 struct vm {
 	char name[32];
 	struct vm_config config;
@@ -41,6 +46,7 @@ struct vm {
 	struct dev *dev;
 	struct streams *streams;
 	struct vus_session *session;
+	uint64_t rest_ns;		/* for so long there is nothing to look at */
 	uint64_t stop_at;		/* vm_stop() was called, and waits no longer than that; 0: it was not */
 	bool roomy;			/* the guest has made room in its queue since the streams ran */
 	bool over;			/* the session has ended: the VMM has gone, or is to be left alone */
@@ -368,17 +374,19 @@ static int on_prepare(sd_event_source *source, void *ctx)
 {
 	struct vm *vm = ctx;
 	uint64_t deadline, session_deadline;
-	bool busy;
+	bool hot, busy;
 
 	(void)source;
 	if (vm->roomy)
 		streams_room(vm->streams);
 	vm->roomy = false;
 	busy = streams_run(vm->streams);
-	busy = streams_poll(vm->streams) || busy || vus_session_is_pending(vm->session);
+	hot = streams_poll(vm->streams);
+	busy = vus_session_is_pending(vm->session) || busy;
 	if (vm->config.fabric)
 		busy = fabric_run(vm->config.fabric) || busy;
-	sd_event_source_set_enabled(vm->work, busy ? SD_EVENT_ON : SD_EVENT_OFF);
+	vm->rest_ns = hot && !busy ? streams_rest(vm->streams) : 0;
+	sd_event_source_set_enabled(vm->work, hot || busy ? SD_EVENT_ON : SD_EVENT_OFF);
 
 	sd_event_source_set_io_events(vm->io, vus_session_events(vm->session));
 	deadline = streams_deadline(vm->streams);
@@ -398,12 +406,26 @@ static int on_prepare(sd_event_source *source, void *ctx)
 	return 0;
 }
 
+/* Leave the processor to those whose bytes we wait for. Only the VMM is heard meanwhile. */
+static void rest(struct vm *vm)
+{
+	struct pollfd fd = { .fd = vus_session_fd(vm->session), .events = POLLIN };
+	struct timespec time = { .tv_nsec = (long)(vm->rest_ns < REST_MAX_NS ? vm->rest_ns : REST_MAX_NS) };
+
+	ppoll(&fd, 1, &time, NULL);
+}
+
 /* Enabled while there is work: the loop comes round at once, and on_prepare() does it. */
 static int on_work(sd_event_source *source, void *ctx)
 {
+	struct vm *vm = ctx;
+
 	(void)source;
-	sched_yield();
-	serve(ctx);
+	if (vm->rest_ns)
+		rest(vm);
+	else
+		sched_yield();
+	serve(vm);
 	return 0;
 }
 
