@@ -533,9 +533,12 @@ uint32_t stream_peer_port(const struct stream *s)
 void stream_readable(struct stream *s)
 {
 	s->readable = true;
-	/* A trickle is looked at when it is time. */
-	if (s->state == STREAM_CONNECTED && !(s->on & ON_HOT && s->trickle_in && pump_rest(s, s->t->ports.now(s->t->ports.ctx))))
-		stream_queue(s);
+	if (s->state != STREAM_CONNECTED)
+		return;
+	/* A trickle is looked at when it is time (pump_poll()). */
+	if (s->on & ON_HOT && s->trickle_in && !s->eof && pump_rest(s, s->t->ports.now(s->t->ports.ctx)))
+		return;
+	stream_queue(s);
 }
 
 void stream_writable(struct stream *s)

@@ -48,7 +48,7 @@
 #define TRICKLE_BYTES 2048u
 #define TRICKLE_BYTES_MORE 16384u
 #define TRICKLE_TURNS 8u
-#define TRICKLE_NS 20000u
+#define TRICKLE_NS 50000u
 
 /* A hot stream whose ring was full goes on when this part of it is free. */
 #define ROOM_PART 8

@@ -883,6 +883,69 @@ static void test_trickles_are_collected(void **state)
 	rig_free(rig);
 }
 
+/* Nor is a program that writes so; its owner may sleep between two looks. */
+static void test_trickles_of_programs_are_collected(void **state)
+{
+	struct rig *rig = hot_rig();
+	struct rig_conn c;
+	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
+
+	(void)state;
+	rig_write(&c, 1);
+	rig_say(&c, PACKET_WROTE, 0);
+	round_of(rig);
+	for (unsigned i = 0; i < 8; i++) {
+		assert_int_equal(streams_rest(rig->t), 0);
+		end->avail = 1;
+		stream_readable(c.stream);
+		round_of(rig);
+		assert_int_equal(end->avail, 0);
+	}
+	for (unsigned i = 1; i < 10; i++) {
+		end->avail = i;
+		stream_readable(c.stream);
+		assert_true(round_of(rig));
+		assert_int_equal(end->avail, i);
+		assert_int_equal(streams_rest(rig->t), SPIN / 4 - (i - 1) * (SPIN / 40));
+		rig->now += SPIN / 40;
+	}
+	rig->now += SPIN / 4;
+	assert_int_equal(streams_rest(rig->t), 0);
+	assert_true(round_of(rig));
+	assert_true(round_of(rig));
+	assert_int_equal(end->avail, 0);
+	assert_int_not_equal(streams_rest(rig->t), 0);
+
+	/* With an answer it is a conversation: the next word is heard at once. */
+	rig_write(&c, 1);
+	rig->now += SPIN / 4;
+	round_of(rig);
+	round_of(rig);
+	assert_int_equal(streams_rest(rig->t), 0);
+	end->avail = 1;
+	stream_readable(c.stream);
+	round_of(rig);
+	assert_int_equal(end->avail, 0);
+
+	/* And when nothing comes any more, it is quiet. */
+	for (unsigned i = 0; i < 10; i++) {
+		end->avail = 1;
+		stream_readable(c.stream);
+		round_of(rig);
+	}
+	rig->now += SPIN;
+	round_of(rig);
+	round_of(rig);
+	assert_int_equal(end->avail, 0);
+	for (unsigned i = 0; i < 10; i++) {
+		rig->now += SPIN;
+		round_of(rig);
+	}
+	assert_false(round_of(rig));
+	assert_int_equal(streams_rest(rig->t), 0);
+	rig_free(rig);
+}
+
 /* Without spinning there is no poll, and the true position is shown at once. */
 static void test_cold_streams_are_not_polled(void **state)
 {
@@ -937,6 +1000,7 @@ int main(void)
 		cmocka_unit_test(test_quiet_streams_are_polled_for_a_shorter_time),
 		cmocka_unit_test(test_time_away_is_not_waiting),
 		cmocka_unit_test(test_trickles_are_collected),
+		cmocka_unit_test(test_trickles_of_programs_are_collected),
 		TEST(test_cold_streams_are_not_polled),
 	};
 
