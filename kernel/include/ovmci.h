@@ -15,8 +15,8 @@
  * A device can go at any time (unbind, surprise removal), and come again. Objects outlive it: they are dead then,
  * every use of them yields VMCI_ERROR_DEVICE_NOT_FOUND or -ENODEV, and their owners destroy them as always.
  *
- * When the machine was suspended, or the device was reset, queue pairs are dead, too, and VMCI_EVENT_QP_RESUMED says so;
- * datagram endpoints, doorbells and subscriptions go on.
+ * When the machine was suspended, or the device was reset, queue pairs are dead, too, and VMCI_EVENT_QP_RESUMED says so,
+ * when the device is there again and others may have been made already; datagram endpoints, doorbells and subscriptions go on.
  */
 #ifndef OVMCI_H
 #define OVMCI_H
@@ -145,14 +145,17 @@ int ovmci_bell_ring(struct ovmci_handle handle);
 
 /**
  * struct ovmci_event - what happened; fields are 0 where the event has none
- * @event:   VMCI_EVENT_*
- * @context: the new id (CTX_ID_UPDATE), who was removed, or the queue pair's peer
- * @handle:  the queue pair (QP_PEER_ATTACH, QP_PEER_DETACH)
+ * @event:     VMCI_EVENT_*
+ * @context:   the new id (CTX_ID_UPDATE), who was removed, or the queue pair's peer
+ * @handle:    the queue pair (QP_PEER_ATTACH, QP_PEER_DETACH)
+ * @is_of_old: QP_RESUMED comes from this module, which has reset the device: it is about the pairs of before, those
+ *	       that are dead (ovmci_qpair_is_dead()). Else the device says it, of all that there are
  */
 struct ovmci_event {
 	u32 event;
 	u32 context;
 	struct ovmci_handle handle;
+	bool is_of_old;
 };
 
 typedef void (*ovmci_event_fn)(void *data, const struct ovmci_event *event);
@@ -181,6 +184,9 @@ int ovmci_qpair_create(struct ovmci_handle *handle, u64 produce, u64 consume, u3
  * Where the device refuses to let go of the pages they are kept until the device is reset.
  */
 void ovmci_qpair_destroy(struct ovmci_qpair *qp);
+
+/* ovmci_qpair_is_dead() - has the device been reset, or is it gone, since the pair was made? Any context */
+bool ovmci_qpair_is_dead(const struct ovmci_qpair *qp);
 
 /*
  * Bytes that can be written, that wait to be read by us, that the peer has not read yet, and how much the peer could

@@ -484,7 +484,7 @@ static int suspend(struct device *dev)
 
 static int resume(struct device *dev)
 {
-	const struct ovmci_event resumed = { .event = VMCI_EVENT_QP_RESUMED };
+	const struct ovmci_event resumed = { .event = VMCI_EVENT_QP_RESUMED, .is_of_old = true };
 	struct vmci_device *vd = dev_get_drvdata(dev);
 	u32 before = ovmci_context_id();
 	int r = 0;

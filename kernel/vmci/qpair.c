@@ -110,32 +110,33 @@ static void set_head(struct ovmci_qpair *qp, u64 head)
 	virt_store_release((__le64 *)(qp->produce->header + VMCI_QUEUE_HEAD_OFFSET), cpu_to_le64(head));
 }
 
-static bool is_dead(const struct ovmci_qpair *qp)
+bool ovmci_qpair_is_dead(const struct ovmci_qpair *qp)
 {
 	return qp->session && qp->session != vmci_session();
 }
+EXPORT_SYMBOL_GPL(ovmci_qpair_is_dead);
 
 s64 ovmci_qpair_free(const struct ovmci_qpair *qp)
 {
-	return is_dead(qp) ? -ENODEV : ring_free(qp->produce->size, READ_ONCE(qp->tail), peer_head(qp));
+	return ovmci_qpair_is_dead(qp) ? -ENODEV : ring_free(qp->produce->size, READ_ONCE(qp->tail), peer_head(qp));
 }
 EXPORT_SYMBOL_GPL(ovmci_qpair_free);
 
 s64 ovmci_qpair_ready(const struct ovmci_qpair *qp)
 {
-	return is_dead(qp) ? -ENODEV : ring_ready(qp->consume->size, peer_tail(qp), READ_ONCE(qp->head));
+	return ovmci_qpair_is_dead(qp) ? -ENODEV : ring_ready(qp->consume->size, peer_tail(qp), READ_ONCE(qp->head));
 }
 EXPORT_SYMBOL_GPL(ovmci_qpair_ready);
 
 s64 ovmci_qpair_unread(const struct ovmci_qpair *qp)
 {
-	return is_dead(qp) ? -ENODEV : ring_ready(qp->produce->size, READ_ONCE(qp->tail), peer_head(qp));
+	return ovmci_qpair_is_dead(qp) ? -ENODEV : ring_ready(qp->produce->size, READ_ONCE(qp->tail), peer_head(qp));
 }
 EXPORT_SYMBOL_GPL(ovmci_qpair_unread);
 
 s64 ovmci_qpair_peer_free(const struct ovmci_qpair *qp)
 {
-	return is_dead(qp) ? -ENODEV : ring_free(qp->consume->size, peer_tail(qp), READ_ONCE(qp->head));
+	return ovmci_qpair_is_dead(qp) ? -ENODEV : ring_free(qp->consume->size, peer_tail(qp), READ_ONCE(qp->head));
 }
 EXPORT_SYMBOL_GPL(ovmci_qpair_peer_free);
 
@@ -220,7 +221,7 @@ int ovmci_qpair_mmap(struct ovmci_qpair *qp, struct vm_area_struct *vma)
 {
 	int r;
 
-	if (is_dead(qp))
+	if (ovmci_qpair_is_dead(qp))
 		return -ENODEV;
 	if (vma_pages(vma) != qp->qmem->count || !(vma->vm_flags & VM_SHARED))
 		return -EINVAL;

@@ -5,6 +5,10 @@
  * Events name a queue pair, so there is a table of those that streams have, by handle; a local pair is in it twice,
  * once for each end. It is taken out before it is destroyed: events that come later find nothing. A stream that
  * attaches is in the table beforehand, because the peer can leave as soon as we have attached.
+ *
+ * After a suspend the pairs of before are dead, and vmci.ko says so when new ones may be in the table already: those are
+ * not meant. One that is being made meanwhile may be of either kind, so its maker looks when its qp is in the table:
+ * either he sees that it is dead, or the event, which comes later, finds it.
  */
 #include "pairs.h"
 
@@ -12,7 +16,7 @@
 #include <linux/spinlock.h>
 
 static DEFINE_HASHTABLE(pairs, 8);
-static DEFINE_SPINLOCK(pairs_lock);	/* guards the table, and node and told of those in it */
+static DEFINE_SPINLOCK(pairs_lock);	/* guards the table, and node, told and the value of qp of those in it */
 static struct ovmci_subscription *detached, *resumed;
 
 static bool is_equal(struct ovmci_handle a, struct ovmci_handle b)
@@ -20,12 +24,21 @@ static bool is_equal(struct ovmci_handle a, struct ovmci_handle b)
 	return a.context == b.context && a.resource == b.resource;
 }
 
-static void add(struct vmsock *t, struct ovmci_handle handle)
+/* @qp: NULL: it is about to be attached to */
+static void add(struct vmsock *t, struct ovmci_handle handle, struct ovmci_qpair *qp)
 {
 	spin_lock(&pairs_lock);
 	t->handle = handle;
+	t->qp = qp;
 	t->told = false;
 	hash_add(pairs, &t->node, handle.resource);
+	spin_unlock(&pairs_lock);
+}
+
+static void set_qp(struct vmsock *t, struct ovmci_qpair *qp)
+{
+	spin_lock(&pairs_lock);
+	t->qp = qp;
 	spin_unlock(&pairs_lock);
 }
 
@@ -46,40 +59,46 @@ static u32 prepare(struct vmsock *t, u32 peer, u64 size)
 	return t->local ? VMCI_QP_LOCAL : 0;
 }
 
-static int create(struct vmsock *t, struct ovmci_handle *handle, u32 peer, u64 size, u32 flags)
+/* The pair is in the table. Return: 0, -ENODEV: it died before, and nobody may have said so */
+static int check(struct vmsock *t)
 {
-	int r = ovmci_qpair_create(handle, size, size, peer, flags, &t->qp);
-
-	if (r >= 0)
+	if (!ovmci_qpair_is_dead(t->qp))
 		return 0;
-	t->qp = NULL;
-	return ovmci_errno(r);
+	vmsock_pair_drop(t);
+	return -ENODEV;
 }
 
 int vmsock_pair_create(struct vmsock *t, u32 peer, u64 size)
 {
 	struct ovmci_handle handle = OVMCI_INVALID_HANDLE;
 	u32 flags = prepare(t, peer, size);
-	int r = create(t, &handle, peer, size, flags);
+	struct ovmci_qpair *qp;
+	int r;
 
-	if (!r)
-		add(t, handle);
-	return r;
+	r = ovmci_qpair_create(&handle, size, size, peer, flags, &qp);
+	if (r < 0)
+		return ovmci_errno(r);
+	add(t, handle, qp);
+	return check(t);
 }
 
 int vmsock_pair_attach(struct vmsock *t, u32 peer, u64 size, struct ovmci_handle handle)
 {
 	u32 flags = prepare(t, peer, size);
+	struct ovmci_qpair *qp;
 	int r;
 
 	/* What is ours, we do not attach to because somebody else says so. */
 	if (!t->local && handle.context == ovmci_context_id())
 		return -EPERM;
-	add(t, handle);
-	r = create(t, &handle, peer, size, flags | VMCI_QP_ATTACH_ONLY);
-	if (r)
+	add(t, handle, NULL);
+	r = ovmci_qpair_create(&handle, size, size, peer, flags | VMCI_QP_ATTACH_ONLY, &qp);
+	if (r < 0) {
 		del(t);
-	return r;
+		return ovmci_errno(r);
+	}
+	set_qp(t, qp);
+	return check(t);
 }
 
 void vmsock_pair_drop(struct vmsock *t)
@@ -93,16 +112,19 @@ void vmsock_pair_drop(struct vmsock *t)
 
 /* --- Events ------------------------------------------------------------------------------------------------------- */
 
-/* Who is told: those who have the pair; without @handle all, or all but the local ones. */
+/* Who is told: those who have the pair; without @handle all, or all but the local ones, or those with a dead pair. */
 struct whom {
 	const struct ovmci_handle *handle;
 	bool not_local;
+	bool dead;
 };
 
 static bool is_meant(const struct vmsock *t, const struct whom *whom)
 {
 	if (whom->handle)
 		return is_equal(t->handle, *whom->handle);
+	if (whom->dead)
+		return t->qp && ovmci_qpair_is_dead(t->qp);
 	return !(whom->not_local && t->local);
 }
 
@@ -147,7 +169,7 @@ static void on_detached(void *data, const struct ovmci_event *event)
 
 static void on_resumed(void *data, const struct ovmci_event *event)
 {
-	tell((struct whom){ .not_local = true }, MAIL_DETACH);
+	tell((struct whom){ .not_local = true, .dead = event->is_of_old }, MAIL_DETACH);
 }
 
 /* Local ones, too: their packets go nowhere any more, so that a reader would not hear of what he has been sent. */
