@@ -2,9 +2,11 @@
 #include "control.h"
 
 #include <linux/module.h>
+#include <linux/sched.h>
 
 #include "inbox.h"
 #include "stream.h"
+#include "waits.h"
 
 static struct ovmci_datagrams *endpoint;
 
@@ -14,6 +16,11 @@ static int send(u32 to, const struct packet *p)
 	struct ovmci_handle src = { .context = VMCI_INVALID_ID, .resource = VMCI_RID_STREAM };
 	u8 buf[PACKET_SIZE];
 
+	/*
+	 * The core's recv() asks whether it may sleep when the task's state says already that it does. We may have to wait
+	 * here, awake; then the core does not sleep, but looks at the ring once more, and asks again.
+	 */
+	__set_current_state(TASK_RUNNING);
 	vmsock_packet_build(p, buf);
 	return ovmci_datagram_send_buf(dst, src, buf, sizeof(buf));
 }
@@ -45,14 +52,16 @@ void vmsock_control_answer(const struct packet *p, enum vmsock_packet_type type)
 		send(p->src.context, &answer);
 }
 
-/* WROTE and READ say "look again", and nothing else: no lock is needed to pass that on. */
+/* WROTE and READ say "look again", and nothing else: no lock of the socket is needed to pass that on. */
 static bool wake(struct sock *sk, const struct packet *p)
 {
 	switch (p->type) {
 	case PACKET_WROTE:
+		vmsock_wait_answered(sk, WAIT_DATA);	/* first: who wakes up may wait again */
 		sk->sk_data_ready(sk);
 		return true;
 	case PACKET_READ:
+		vmsock_wait_answered(sk, WAIT_ROOM);
 		sk->sk_write_space(sk);
 		return true;
 	default:

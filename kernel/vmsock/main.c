@@ -9,7 +9,8 @@
  * At the core we are the transport for datagrams from the beginning, and that for streams to the host and to whatever
  * the host reaches since a device was seen: on a machine without one, another transport may be that.
  *
- * Locks, outer first: a listener's, its child's; then those of inboxes, of the table of pairs, and vmci.ko's.
+ * Locks, outer first: a listener's, its child's; then those of inboxes, of the tables of pairs and of
+ * those who wait, of the list of debtors, and vmci.ko's.
  * Callbacks of vmci.ko take no socket's lock (inbox.c, dgram.c), so that its destroying calls can be made with one
  * held.
  */
@@ -23,6 +24,7 @@
 #include "dgram.h"
 #include "handshake.h"
 #include "inbox.h"
+#include "owed.h"
 #include "pairs.h"
 #include "stream.h"
 
@@ -39,6 +41,7 @@ static int init(struct vsock_sock *vsk, struct vsock_sock *psk)
 	if (!t)
 		return -ENOMEM;
 	t->vsk = vsk;
+	INIT_LIST_HEAD(&t->debtor);
 	vsk->trans = t;
 	return 0;
 }
@@ -221,6 +224,7 @@ static void __exit vmsock_exit(void)
 	vsock_core_unregister(&transport);
 	vmsock_control_exit();
 	vmsock_pairs_exit();
+	vmsock_owed_exit();
 	vmsock_inbox_exit();
 }
 

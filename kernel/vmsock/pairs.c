@@ -15,6 +15,9 @@
 #include <linux/hashtable.h>
 #include <linux/spinlock.h>
 
+#include "owed.h"
+#include "waits.h"
+
 static DEFINE_HASHTABLE(pairs, 8);
 static DEFINE_SPINLOCK(pairs_lock);	/* guards the table, and node, told and the value of qp of those in it */
 static struct ovmci_subscription *detached, *resumed;
@@ -105,6 +108,8 @@ void vmsock_pair_drop(struct vmsock *t)
 {
 	if (!t->qp)
 		return;
+	vmsock_owe_nothing(t);
+	vmsock_wait_drop(t);
 	del(t);
 	ovmci_qpair_destroy(t->qp);
 	t->qp = NULL;

@@ -22,7 +22,9 @@
 
 #include "control.h"
 #include "handshake.h"
+#include "owed.h"
 #include "pairs.h"
+#include "waits.h"
 
 /*
  * Bytes that are copied before the peer gets to see them: much less than a ring, so that both ends copy at the same
@@ -30,7 +32,7 @@
  */
 #define PIECE 65536u
 
-/* How often WROTE and READ are sent if they do not go (8.2). */
+/* How often WROTE, READ and SHUTDOWN are sent at once if they do not go (8.2); then they are owed (owed.c). */
 #define TRIES 10
 
 /* --- Ends --------------------------------------------------------------------------------------------------------- */
@@ -79,10 +81,62 @@ void vmsock_stream_release(struct vsock_sock *vsk)
 	vmsock_pair_drop(vmsock_trans(vsk));
 }
 
+/* --- Packets that must not be lost -------------------------------------------------------------------------------- */
+
+/* Sends it, or remembers it; what was owed before is tried once. Return: was it sent? */
+static bool send_or_owe(struct vsock_sock *vsk, enum vmsock_packet_type type, u64 arg, enum owed what)
+{
+	struct vmsock *t = vmsock_trans(vsk);
+	int tries = t->owed & what ? 1 : TRIES;
+
+	while (tries-- > 0) {
+		if (vmsock_control_send(vsk, type, arg) >= 0) {
+			vmsock_owe_no_more(t, what);
+			return true;
+		}
+	}
+	vmsock_owe(t, what);
+	return false;
+}
+
+/* A peer that does not read needs no WROTE. */
+static void send_wrote(struct vsock_sock *vsk)
+{
+	struct vmsock *t = vmsock_trans(vsk);
+
+	if (vsk->peer_shutdown & RCV_SHUTDOWN)
+		vmsock_owe_no_more(t, OWED_WROTE);
+	else if (!send_or_owe(vsk, PACKET_WROTE, 0, OWED_WROTE))
+		return;
+	notify_wrote_sent(&t->notify);
+}
+
+/* And one that does not write no READ. */
+static void send_read(struct vsock_sock *vsk)
+{
+	struct vmsock *t = vmsock_trans(vsk);
+
+	if (vsk->peer_shutdown & SEND_SHUTDOWN)
+		vmsock_owe_no_more(t, OWED_READ);
+	else if (!send_or_owe(vsk, PACKET_READ, 0, OWED_READ))
+		return;
+	notify_read_sent(&t->notify);
+}
+
+static void send_shutdown(struct vsock_sock *vsk, int mode)
+{
+	struct vmsock *t = vmsock_trans(vsk);
+
+	if (!(t->owed & OWED_SHUTDOWN))
+		t->owed_mode = 0;
+	t->owed_mode |= mode;
+	send_or_owe(vsk, PACKET_SHUTDOWN, t->owed_mode, OWED_SHUTDOWN);
+}
+
 int vmsock_stream_shutdown(struct vsock_sock *vsk, int mode)
 {
 	if (vmsock_trans(vsk)->qp && sk_vsock(vsk)->sk_state == TCP_ESTABLISHED)
-		vmsock_control_send(vsk, PACKET_SHUTDOWN, mode & VMCI_SHUTDOWN_BOTH);
+		send_shutdown(vsk, mode & VMCI_SHUTDOWN_BOTH);
 	return 0;
 }
 
@@ -126,35 +180,13 @@ bool vmsock_stream_allow(struct vsock_sock *vsk, u32 cid, u32 port)
 	       port != VMADDR_PORT_ANY;
 }
 
-/* Return: was it sent? Or does the peer not read what we write, and needs nothing? */
-static bool notify_peer(struct vsock_sock *vsk, enum vmsock_packet_type type)
-{
-	int i;
-
-	for (i = 0; i < TRIES; i++)
-		if (vsk->peer_shutdown & RCV_SHUTDOWN || vmsock_control_send(vsk, type, 0) >= 0)
-			return true;
-	return false;
-}
-
-static void send_wrote(struct vsock_sock *vsk)
-{
-	if (notify_peer(vsk, PACKET_WROTE))
-		notify_wrote_sent(&vmsock_trans(vsk)->notify);
-}
-
-static void send_read(struct vsock_sock *vsk)
-{
-	if (notify_peer(vsk, PACKET_READ))
-		notify_read_sent(&vmsock_trans(vsk)->notify);
-}
-
 /* If the peer waits for room, tell it of what there is; we are about to sleep. */
 static void send_last_read(struct vsock_sock *vsk)
 {
 	struct vmsock *t = vmsock_trans(vsk);
 
-	if (t->notify.wants_room && vmsock_notify_room(&t->notify, t->size, count(vsk, ovmci_qpair_peer_free), true))
+	if (t->notify.wants_room && !(t->owed & OWED_READ) &&
+	    vmsock_notify_room(&t->notify, t->size, count(vsk, ovmci_qpair_peer_free), true))
 		send_read(vsk);
 }
 
@@ -178,6 +210,8 @@ ssize_t vmsock_stream_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t
 		if (r < piece)
 			break;
 	}
+	if (done && !t->notify.qstate)
+		vmsock_wait_end(t, WAIT_ROOM);
 	if (r < 0 && r != -EFAULT && r != -EAGAIN)
 		r = broken(vsk, r);
 	return done ?: r;
@@ -206,6 +240,8 @@ ssize_t vmsock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *msg, size_t
 		if (r < piece)
 			break;
 	}
+	if (done && !peek && !t->notify.qstate)
+		vmsock_wait_end(t, WAIT_DATA);
 	if (r < 0 && r != -EFAULT && r != -EAGAIN)
 		r = broken(vsk, r);
 	return done ?: r;
@@ -213,7 +249,21 @@ ssize_t vmsock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *msg, size_t
 
 /* --- Waiting ------------------------------------------------------------------------------------------------------ */
 
-/* Tell a peer that does not look at the ring that we wait. Return: 0, -EHOSTUNREACH: it could not be told */
+/*
+ * Tell a peer that does not look at the ring that we wait, once. Return: 0, -EHOSTUNREACH: it could not be told, as the
+ * reference has it (8.2)
+ */
+static int tell_wait(struct vsock_sock *vsk, enum wait_for what, struct notify_wait wait)
+{
+	enum vmsock_packet_type type = what == WAIT_DATA ? PACKET_WAITING_READ : PACKET_WAITING_WRITE;
+	struct vmsock *t = vmsock_trans(vsk);
+
+	if (!vmsock_wait_begin(t, what) || vmsock_control_send2(vsk, type, 0, wait.generation, wait.offset) >= 0)
+		return 0;
+	vmsock_wait_end(t, what);
+	return -EHOSTUNREACH;
+}
+
 static int wait_for_data(struct vsock_sock *vsk, size_t bytes)
 {
 	struct vmsock *t = vmsock_trans(vsk);
@@ -223,7 +273,7 @@ static int wait_for_data(struct vsock_sock *vsk, size_t bytes)
 	if (!t->qp || t->notify.qstate)
 		return 0;
 	wait = vmsock_notify_wait_read(&t->notify, t->size, ovmci_qpair_head(t->qp), min_t(u64, bytes, t->size - 1));
-	return vmsock_control_send2(vsk, PACKET_WAITING_READ, 0, wait.generation, wait.offset) < 0 ? -EHOSTUNREACH : 0;
+	return tell_wait(vsk, WAIT_DATA, wait);
 }
 
 static int wait_for_room(struct vsock_sock *vsk)
@@ -234,7 +284,7 @@ static int wait_for_room(struct vsock_sock *vsk)
 	if (!t->qp || t->notify.qstate)
 		return 0;
 	wait = vmsock_notify_wait_write(&t->notify, t->size, ovmci_qpair_tail(t->qp), 1);
-	return vmsock_control_send2(vsk, PACKET_WAITING_WRITE, 0, wait.generation, wait.offset) < 0 ? -EHOSTUNREACH : 0;
+	return tell_wait(vsk, WAIT_ROOM, wait);
 }
 
 /*
@@ -346,6 +396,26 @@ static void receive_event(struct sock *sk, const struct mail *mail)
 		vmsock_stream_fail(sk, ECONNRESET);
 }
 
+/* Once more, what could not be sent, if the peer can still be waiting for it. */
+static void receive_owed(struct sock *sk)
+{
+	struct vsock_sock *vsk = vsock_sk(sk);
+	struct vmsock *t = vmsock_trans(vsk);
+
+	if (!vmsock_is_ours(vsk))
+		return;
+	/* A dead pair's peer has seen the end of the stream. */
+	if (t->owed && (vsk->peer_shutdown == SHUTDOWN_MASK || ovmci_qpair_is_dead(t->qp)))
+		vmsock_owe_nothing(t);
+	if (t->owed & OWED_SHUTDOWN)
+		send_shutdown(vsk, 0);
+	if (t->owed & OWED_READ)
+		send_read(vsk);
+	if (t->owed & OWED_WROTE)
+		send_wrote(vsk);
+	vmsock_owe_again(t);
+}
+
 void vmsock_receive(struct sock *sk, const struct mail *mail)
 {
 	lock_sock(sk);
@@ -353,6 +423,8 @@ void vmsock_receive(struct sock *sk, const struct mail *mail)
 		/* Somebody found it, and then it was closed. */
 		if (mail->kind == MAIL_PACKET)
 			vmsock_control_answer(&mail->packet, PACKET_RST);
+	} else if (mail->kind == MAIL_OWED) {
+		receive_owed(sk);
 	} else if (mail->kind == MAIL_PACKET) {
 		receive_packet(sk, &mail->packet);
 	} else {

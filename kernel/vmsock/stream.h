@@ -20,6 +20,10 @@
  * @notify: who waits for what
  * @node:   in the table of queue pairs (pairs.c guards it, and @told)
  * @told:   a letter says that the peer, or the device, is gone
+ * @waiting: what the peer knows of: enum wait_for; @wait_node: in the table of those who wait (waits.c guards both)
+ * @owed:   packets that could not be sent: enum owed; @owed_mode: the argument of SHUTDOWN
+ * @debtor: in the list of those who owe something (owed.c guards it, and @is_reminded)
+ * @is_reminded: a letter says that something is owed
  * @dgs:    the endpoint of a datagram socket that is bound
  */
 struct vmsock {
@@ -32,6 +36,12 @@ struct vmsock {
 	struct notify notify;
 	struct hlist_node node;
 	bool told;
+	unsigned int waiting;
+	struct hlist_node wait_node;
+	unsigned int owed;
+	int owed_mode;
+	struct list_head debtor;
+	bool is_reminded;
 	struct ovmci_datagrams *dgs;
 };
 

@@ -957,6 +957,20 @@ static void local(void)
 	munmap(at, q.size);
 }
 
+/* Has so many bells until it is killed. */
+static void bells(int count)
+{
+	struct vmci_dev_bell b;
+	int fd = dev();
+
+	for (int i = 0; i < count; i++)
+		if (bell(fd, &b))
+			fault("bell %d: %s", i, strerror(errno));
+	puts("holding");
+	fflush(stdout);
+	pause();
+}
+
 static void inbox(void)
 {
 	struct vmci_dev_version v;
@@ -981,6 +995,8 @@ int main(int argc, char **argv)
 		noise(atoi(argv[2]), (unsigned)atoi(argv[3]));
 	else if (!strcmp(verb, "hold") && argc > 2)
 		hold(strcmp(argv[2], "any") ? (uint32_t)atoi(argv[2]) : ANY);
+	else if (!strcmp(verb, "bells") && argc > 2)
+		bells(atoi(argv[2]));
 	else if (!strcmp(verb, "local"))
 		local();
 	else if (!strcmp(verb, "inbox"))
