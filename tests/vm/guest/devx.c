@@ -8,6 +8,7 @@
  *	noise N SEED	N calls whose arguments are whatever comes
  *	hold RESOURCE	have something of everything (a region only where there is a window), say "ready", wait for a
  *			line; then: is the file dead, as it is when the device has gone?
+ *	bells N		has N bells until it is killed; says "holding" when it has
  *	local CID	a queue pair with both ends in this guest, in two processes, and the death of one
  *	inbox		is /dev/vmci somebody else's?
  *
