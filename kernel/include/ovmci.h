@@ -15,8 +15,9 @@
  * A device can go at any time (unbind, surprise removal), and come again. Objects outlive it: they are dead then,
  * every use of them yields VMCI_ERROR_DEVICE_NOT_FOUND or -ENODEV, and their owners destroy them as always.
  *
- * When the machine was suspended, or the device was reset, queue pairs are dead, too, and VMCI_EVENT_QP_RESUMED says so,
- * when the device is there again and others may have been made already; datagram endpoints, doorbells and subscriptions go on.
+ * When the machine was suspended, or the device was reset, queue pairs are dead, too, and VMCI_EVENT_QP_RESUMED says so
+ * when the device is there again, and others may have been made already; datagram endpoints, doorbells and
+ * subscriptions go on.
  */
 #ifndef OVMCI_H
 #define OVMCI_H

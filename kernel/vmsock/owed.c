@@ -3,10 +3,10 @@
  * DOC: Theory of operation
  *
  * A packet does not go if the peer's queue is full, or memory is short. WROTE, READ and SHUTDOWN must not be lost: the
- * peer may sleep until it gets them. So the stream owes them (vmsock.owed), and is in the list of debtors. After a while
- * one work takes all out of the list and puts MAIL_OWED into their inboxes: sending takes the socket's lock, and the work
- * must not wait for one of many. Whoever can still not send comes into the list again. A stream has one such letter at
- * most (vmsock.is_reminded).
+ * peer may sleep until it gets them. So the stream owes them (vmsock.owed), and is in the list of debtors. After a
+ * while one work takes all out of the list and puts MAIL_OWED into their inboxes: sending takes the socket's lock, and
+ * the work must not wait for one of many. Whoever can still not send comes into the list again. A stream has one such
+ * letter at most (vmsock.is_reminded).
  *
  * All other packets belong to handshakes, which end after a time, or say what leaving the queue pair says as well.
  *

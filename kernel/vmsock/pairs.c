@@ -6,9 +6,9 @@
  * once for each end. It is taken out before it is destroyed: events that come later find nothing. A stream that
  * attaches is in the table beforehand, because the peer can leave as soon as we have attached.
  *
- * After a suspend the pairs of before are dead, and vmci.ko says so when new ones may be in the table already: those are
- * not meant. One that is being made meanwhile may be of either kind, so its maker looks when its qp is in the table:
- * either he sees that it is dead, or the event, which comes later, finds it.
+ * After a suspend the pairs of before are dead, and vmci.ko says so when new ones may be in the table already: those
+ * are not meant. One that is being made meanwhile may be of either kind, so its maker looks when its qp is in the
+ * table: either he sees that it is dead, or the event, which comes later, finds it.
  */
 #include "pairs.h"
 

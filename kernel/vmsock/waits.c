@@ -2,9 +2,9 @@
 /*
  * DOC: Theory of operation
  *
- * Programs look at an empty ring as often as they like, and the peer is told once. It is told again when it has answered,
- * whether the answer was about this wait or one before, and when bytes have been moved since: so an answer that it could
- * not send costs a wait at most.
+ * Programs look at an empty ring as often as they like, and the peer is told once. It is told again when it has
+ * answered, whether the answer was about this wait or one before, and when bytes have been moved since: so an answer
+ * that it could not send costs a wait at most.
  *
  * WROTE and READ come without the socket's lock, and without it a socket's transport may change: what it has of ours is
  * not to be touched. So there is a table of those who wait, by socket, which they leave before they are freed.

@@ -13,8 +13,8 @@ enum wait_for {
 /*
  * vmsock_wait_begin() - we are about to wait, on a ring that is empty or full; the caller holds the socket's lock
  *
- * Return: is the peer to be told? Not if it was, and has not answered. It counts as told from now on, since it may answer
- * before sending has returned: vmsock_wait_end() if it could not be told.
+ * Return: is the peer to be told? Not if it was, and has not answered. It counts as told from now on, since it may
+ * answer before sending has returned: vmsock_wait_end() if it could not be told.
  */
 bool vmsock_wait_begin(struct vmsock *t, enum wait_for what);
 

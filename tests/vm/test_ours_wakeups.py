@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Our vmsock and who must be told: of bytes and room although packets do not go, of waiting once, of an end only if it is
-theirs."""
+"""Our vmsock and who must be told: of bytes and room although packets do not go, of waiting once, of an end only if
+it is theirs."""
 
 import collections
 import struct
