@@ -95,13 +95,17 @@ void dev_qpair_gone(struct dev_client *client)
 	spin_unlock(&client->queue_lock);
 }
 
-/* What @event does to @pair; the queue's lock is held. */
+/*
+ * What @event does to @pair; the queue's lock is held. QP_RESUMED of this module is about dead pairs only: others were
+ * made after the reset.
+ */
 static void apply(struct pair *pair, const struct ovmci_event *event)
 {
 	if (event->event == VMCI_EVENT_QP_PEER_ATTACH) {
 		pair->peer = event->context;
 		set_state(pair, VMCI_DEV_QPAIR_ATTACHED);
-	} else if (event->event == VMCI_EVENT_QP_PEER_DETACH || !pair->is_local) {
+	} else if (event->event == VMCI_EVENT_QP_PEER_DETACH ||
+		   (!pair->is_local && (!event->is_of_old || ovmci_qpair_is_dead(pair->qpair)))) {
 		set_state(pair, VMCI_DEV_QPAIR_LEFT);
 	}
 }
