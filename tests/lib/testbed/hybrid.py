@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 import threading
+import time
 
 from .process import LIMIT
 
@@ -19,8 +20,24 @@ def open_socket(path):
     return sock
 
 
+# vmci-device gives a guest this many seconds for its answer, which on a busy machine is not always enough.
+TIME_OUT = 2
+
+
 def connect(path, port):
-    """Connects to a port of the guest. ConnectionError if it is refused."""
+    """Connects to a port of the guest, again after a time-out. ConnectionError if it is refused."""
+    end = time.monotonic() + LIMIT
+    while True:
+        began = time.monotonic()
+        try:
+            return try_connect(path, port)
+        except ConnectionError:
+            if time.monotonic() - began < TIME_OUT or time.monotonic() > end:
+                raise
+
+
+def try_connect(path, port):
+    """Connects to a port of the guest. ConnectionError if it is refused, or after a time-out."""
     sock = open_socket(path)
     sock.sendall(b"CONNECT %d\n" % port)
     answer = b""
