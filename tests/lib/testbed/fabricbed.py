@@ -135,6 +135,10 @@ class Machine:
             raise TestbedError(f"success of {text!r} in {self.name}: {answer}")
         return answer.code
 
+    def start_anew(self):
+        """Starts to load the probe again, which ends all that it has."""
+        return self.vm.start("rmmod vmci_probe && insmod /lib/vmci_probe.ko")
+
     def complaints(self):
         text = self.vm.console.read_text(errors="replace")
         return [line for line in text.splitlines() if COMPLAINT.search(line)]
@@ -200,7 +204,10 @@ class FabricBed:
         until("a new broker to know everybody", lambda: self.broker.text().count(GRACE) >= self.graces)
         for machine in self.machines.values():
             machine.vm.agent.kill_all()
-            machine.vm.run("rmmod vmci_probe && insmod /lib/vmci_probe.ko")
+        reloads = [machine.start_anew() for machine in self.machines.values()]      # all at once
+        for reload in reloads:
+            reload.check()
+        for machine in self.machines.values():
             if machine.complaints():
                 raise TestbedError(f"the kernel of {machine.name} complains:\n"
                                    + "\n".join(machine.complaints()))
