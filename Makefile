@@ -27,7 +27,7 @@ dkms:
 check: deps
 	@scripts/check
 
-# The same with every guest that there is; twice as long.
+# The same with every guest that there is, and in full length.
 check-all: deps
 	@scripts/check --all
 
