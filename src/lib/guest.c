@@ -37,7 +37,13 @@
 #include "lib/lib.h"
 #include "proto/share.h"
 
-/* Pauses between attempts: far longer than an answer takes, and several fit into LIB_CALL_MS. */
+/*
+ * How long a call waits for a service of the host. Behind ports every byte is an exit, and on a busy host a datagram can
+ * take seconds.
+ */
+#define CALL_MS 15000
+
+/* Pauses between attempts: far longer than an answer takes, and several fit into CALL_MS. */
 #define WAIT_FIRST_MS 200
 #define WAIT_MAX_MS 1000
 
@@ -345,7 +351,7 @@ static int wait_for_answer(struct guest *guest, int fd, struct vmci_handle servi
 int guest_call(struct guest *guest, int fd, struct vmci_handle service, const void *payload, size_t size,
 	       bool (*is_answer)(const uint8_t *buf, size_t size, void *arg), void *arg, unsigned *ret_sent)
 {
-	struct lib_deadline end = lib_deadline(LIB_CALL_MS);
+	struct lib_deadline end = lib_deadline(CALL_MS);
 	int wait = WAIT_FIRST_MS, result;
 
 	for (unsigned sent = 1;; sent++) {

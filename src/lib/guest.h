@@ -118,7 +118,7 @@ int guest_recv(struct guest *guest, int fd, void *buf, size_t size, struct vmci_
  * @handle: register: what to name; lookup: where the answer goes; else NULL
  *
  * Datagrams get lost, answers too: a request that was carried out, but whose answer was lost, still succeeds.
- * Return: the service's code; VMCI_ERROR_UNAVAILABLE: no answer in LIB_CALL_MS; VMCI_ERROR_DST_UNREACHABLE: a host
+ * Return: the service's code; VMCI_ERROR_UNAVAILABLE: no answer in 15 seconds; VMCI_ERROR_DST_UNREACHABLE: a host
  * without the service; VMCI_ERROR_INVALID_ARGS: the name is empty, or longer than 255 bytes
  */
 int guest_name(struct guest *guest, enum discovery_action action, const char *name, struct vmci_handle *handle);
@@ -131,7 +131,7 @@ const struct guest_ports *guest_ports_of(const struct guest *guest);
  * @is_answer: looks at a datagram of @service; true: this is the answer, and it has been taken
  * @ret_sent: how often it was asked
  *
- * Return: 0; VMCI_ERROR_UNAVAILABLE: no answer in LIB_CALL_MS; what guest_send() says
+ * Return: 0; VMCI_ERROR_UNAVAILABLE: no answer in 15 seconds; what guest_send() says
  */
 int guest_call(struct guest *guest, int fd, struct vmci_handle service, const void *payload, size_t size,
 	       bool (*is_answer)(const uint8_t *buf, size_t size, void *arg), void *arg, unsigned *ret_sent);

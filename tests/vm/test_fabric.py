@@ -32,7 +32,7 @@ def test_datagram_to_a_host_program_and_back(fabric, machine):
     host = fabric.host()
     host.run("dg create 7001")
     asking = machine.vm.start("vdg ask 2 7001 68656c6c6f")
-    source, payload = host.run("dg recv 2:7001 30000").words
+    source, payload = host.run("dg recv 2:7001 120000").words
     assert source.startswith(f"{machine.cid}:") and payload == b"hello".hex()
     host.run(f"dg send 2:7001 {source} {b'and back'.hex()}")
     assert asking.check().strip() == f"from 2:7001 {b'and back'.hex()}"
@@ -44,7 +44,7 @@ def test_datagram_to_a_software_context_and_back(fabric, machine):
     program.run("dg create 7001")
     machine.vm.start("vdg echo 7002").expect("ready")
     program.run(f"dg send 2:7001 {machine.cid}:7002 01".replace("2:7001", f"{program.cid}:7001", 1))
-    source, payload = program.run(f"dg recv {program.cid}:7001 30000").words
+    source, payload = program.run(f"dg recv {program.cid}:7001 120000").words
     assert (source, payload) == (f"{machine.cid}:7002", "01")
 
 
@@ -55,9 +55,9 @@ def test_datagrams_of_all_sizes(fabric, machine, size):
     machine.run("dg create 7003")
     here, there = "2:7003", f"{machine.cid}:7003"
     machine.run(f"dg fill {there} {here} {size} 7")
-    assert host.run(f"dg recv {here} 30000").words == [there, pattern(size, 7)]
+    assert host.run(f"dg recv {here} 120000").words == [there, pattern(size, 7)]
     assert host.run(f"dg fill {here} {there} {size} 8").code == size
-    assert machine.run(f"dg recv {there} 30000").words == [here, pattern(size, 8)]
+    assert machine.run(f"dg recv {there} 120000").words == [here, pattern(size, 8)]
 
 
 def test_datagrams_in_order(fabric, machine):
@@ -68,7 +68,7 @@ def test_datagrams_in_order(fabric, machine):
     for seed in range(50):
         machine.run(f"dg fill {machine.cid}:7004 2:7004 8 {seed}")
     for seed in range(50):
-        assert host.run("dg recv 2:7004 30000").last == pattern(8, seed)
+        assert host.run("dg recv 2:7004 120000").last == pattern(8, seed)
 
 
 def test_datagram_that_nobody_takes(fabric, machine):
@@ -87,8 +87,8 @@ def test_full_queue_is_said_to_the_sender(fabric, machine):
     machine.run("dg create 7006")
     assert machine.fails(f"dg fill {machine.cid}:7006 2:7006 60000 0") == NO_RESOURCES
     machine.run(f"dg fill {machine.cid}:7006 2:7007 60000 0")
-    assert host.run("dg recv 2:7007 30000").last == pattern(60000, 0)
-    assert host.run("dg recv 2:7006 30000").last == pattern(60000, 0)
+    assert host.run("dg recv 2:7007 120000").last == pattern(60000, 0)
+    assert host.run("dg recv 2:7006 120000").last == pattern(60000, 0)
     machine.run(f"dg fill {machine.cid}:7006 2:7006 60000 0")
 
 
@@ -98,7 +98,7 @@ def test_full_queue_is_said_to_the_sender(fabric, machine):
 def ask_discovery(machine, *request):
     endpoint = f"{machine.cid}:7010"
     machine.run(f"dg send {endpoint} 1:1 {names.request(*request)}")
-    return names.reply(*machine.run(f"dg recv {endpoint} 30000").words)
+    return names.reply(*machine.run(f"dg recv {endpoint} 120000").words)
 
 
 def test_guest_looks_names_up(fabric, machine):
@@ -154,7 +154,7 @@ def test_neighbours_ring_each_other(fabric):
     for rings, hears in (one, two), (two, one):
         bell = hears.run("bell create any").last
         rings.run(f"bell ring {bell}")
-        hears.run(f"bell wait {bell} 1 30000")
+        hears.run(f"bell wait {bell} 1 120000")
 
 
 def test_neighbours_share_a_queue_pair(fabric):
@@ -163,13 +163,13 @@ def test_neighbours_share_a_queue_pair(fabric):
         handle = creates.run(f"qp alloc any {attaches.cid} 65536 32768 0").last
         assert other.fails(f"qp alloc {handle} {creates.cid} 32768 65536 1") == DST_UNREACHABLE
         attaches.run(f"qp alloc {handle} {creates.cid} 32768 65536 1")
-        assert creates.run("events 30000").words == ["QP_PEER_ATTACH", str(attaches.cid), handle]
+        assert creates.run("events 120000").words == ["QP_PEER_ATTACH", str(attaches.cid), handle]
         for sends, receives in (creates, attaches), (attaches, creates):
             receiving = receives.vm.start(f"probe recv {handle} any any 2 {MIB}")
             sent = sends.vm.run(f"probe send {handle} any any 2 {MIB} 21")
             assert receiving.check().split()[1:] == sent.split()[1:]
         attaches.run(f"qp detach {handle}")
-        assert creates.run("events 30000").words == ["QP_PEER_DETACH", str(attaches.cid), handle]
+        assert creates.run("events 120000").words == ["QP_PEER_DETACH", str(attaches.cid), handle]
 
 
 def test_firewall(fabric):
@@ -205,7 +205,7 @@ def test_guest_rings_the_host(fabric, machine):
     bell = host.run("bell create any").last
     for _ in range(20):
         machine.run(f"bell ring {bell}")
-    assert host.run(f"bell wait {bell} 20 30000").last == "20"
+    assert host.run(f"bell wait {bell} 20 120000").last == "20"
 
 
 def test_host_rings_the_guest(fabric, machine):
@@ -214,16 +214,16 @@ def test_host_rings_the_guest(fabric, machine):
     bell = machine.run("bell create any").last
     for _ in range(20):
         host.run(f"bell ring {bell}")
-        machine.run(f"bell wait {bell} 1 30000")
+        machine.run(f"bell wait {bell} 1 120000")
 
 
 def test_software_context_and_guest_ring_each_other(fabric, machine):
     program = fabric.host("any")
     here, there = program.run("bell create any").last, machine.run("bell create any").last
     program.run(f"bell ring {there}")
-    machine.run(f"bell wait {there} 1 30000")
+    machine.run(f"bell wait {there} 1 120000")
     machine.run(f"bell ring {here}")
-    assert program.run(f"bell wait {here} 1 30000").last == "1"
+    assert program.run(f"bell wait {here} 1 120000").last == "1"
 
 
 def test_no_such_doorbell(fabric, machine):
@@ -242,7 +242,7 @@ def test_doorbell_that_is_gone_or_another(fabric, machine):
     until("the doorbell to be gone", lambda: machine.start(f"bell ring {bell}").wait().code == NOT_FOUND)
     host.run("bell create 7031")
     machine.run(f"bell ring {bell}")
-    host.run(f"bell wait {bell} 1 30000")
+    host.run(f"bell wait {bell} 1 120000")
     host.run(f"bell destroy {bell}")
     host.run("bell create 7031")
     until("the other doorbell to be rung", lambda: machine.start(f"bell ring {bell}").wait().code == 0
@@ -328,12 +328,12 @@ def test_queue_pair_bytes_are_there_before_the_doorbell(fabric, machine):
     for seed in range(10):
         machine.vm.run(f"probe send {pair.handle} any any 5 100 {seed}")
         machine.run(f"bell ring {pair.host_bell}")
-        pair.host.run(f"bell wait {pair.host_bell} 1 30000")
+        pair.host.run(f"bell wait {pair.host_bell} 1 120000")
         assert pair.host.run(f"qp state {pair.handle}").words[2] == "100"
         pair.host.run(f"qp recv {pair.handle} any 100")
         pair.host.run(f"qp send {pair.handle} any 100 {seed}")
         pair.host.run(f"bell ring {pair.guest_bell}")
-        machine.run(f"bell wait {pair.guest_bell} 1 30000")
+        machine.run(f"bell wait {pair.guest_bell} 1 120000")
         assert machine.run(f"qp state {pair.handle}").words[3] == "100"
         machine.vm.run(f"probe recv {pair.handle} any any 5 100")
 
@@ -341,19 +341,19 @@ def test_queue_pair_bytes_are_there_before_the_doorbell(fabric, machine):
 def test_queue_pair_events_and_last_words(fabric, machine):
     """Each end hears of the other; what was written before an end left can be read."""
     pair = Pair(fabric, machine, "guest", produce=65536, consume=65536)
-    assert machine.run("events 30000").words == ["QP_PEER_ATTACH", "2", pair.handle]
+    assert machine.run("events 120000").words == ["QP_PEER_ATTACH", "2", pair.handle]
     sent = pair.host.run(f"qp send {pair.handle} {pair.guest_bell} 50000 19")
-    machine.run(f"bell wait {pair.guest_bell} 1 30000")
+    machine.run(f"bell wait {pair.guest_bell} 1 120000")
     pair.host.run(f"qp detach {pair.handle}")
-    assert machine.run("events 30000").words == ["QP_PEER_DETACH", "2", pair.handle]
+    assert machine.run("events 120000").words == ["QP_PEER_DETACH", "2", pair.handle]
     assert machine.vm.run(f"probe recv {pair.handle} any any 5 0").split()[1:] == sent.words
     machine.run(f"qp detach {pair.handle}")
 
     pair = Pair(fabric, machine, "host", produce=65536, consume=65536)
-    assert pair.host.run("events 30000").words == ["QP_PEER_ATTACH", str(machine.cid), pair.handle]
+    assert pair.host.run("events 120000").words == ["QP_PEER_ATTACH", str(machine.cid), pair.handle]
     sent = machine.vm.run(f"probe send {pair.guest_use()} 50000 20")
     machine.run(f"qp detach {pair.handle}")
-    assert pair.host.run("events 30000").words == ["QP_PEER_DETACH", str(machine.cid), pair.handle]
+    assert pair.host.run("events 120000").words == ["QP_PEER_DETACH", str(machine.cid), pair.handle]
     assert pair.host.run(f"qp recv {pair.handle} any 0").words == sent.split()[1:]
     pair.host.run(f"qp detach {pair.handle}")
 
@@ -383,7 +383,7 @@ def test_host_program_murdered(fabric, machine):
     pair.host.run("name register mortal 2:7050")
     pair.host.kill()
     fabric.hosts.remove(pair.host)
-    assert machine.run("events 30000").words == ["QP_PEER_DETACH", "2", pair.handle]
+    assert machine.run("events 120000").words == ["QP_PEER_DETACH", "2", pair.handle]
     assert "received 0 " in machine.vm.run(f"probe recv {pair.handle} any any 5 0")
     until("the dead program's doorbell to be gone",
           lambda: machine.start(f"bell ring {pair.host_bell}").wait().code == NOT_FOUND)
@@ -429,7 +429,7 @@ def test_guest_that_starts_anew_has_its_handles(fabric, machine):
     another = fabric.host("any")
     machine.run(f"bell create {pair.handle}")
     another.run(f"bell ring {pair.handle}")
-    machine.run(f"bell wait {pair.handle} 1 30000")
+    machine.run(f"bell wait {pair.handle} 1 120000")
 
 
 def test_device_murdered(fabric, machine):
@@ -437,10 +437,10 @@ def test_device_murdered(fabric, machine):
     pair = Pair(fabric, machine, "host")
     watcher = fabric.host("any")
     watcher.run(f"watch {machine.cid}")
-    pair.host.run("events 30000")
+    pair.host.run("events 120000")
     machine.kill_device()
-    assert pair.host.run("events 30000").words == ["QP_PEER_DETACH", str(machine.cid), pair.handle]
-    assert watcher.run("events 30000").words[:2] == ["CTX_REMOVED", str(machine.cid)]
+    assert pair.host.run("events 120000").words == ["QP_PEER_DETACH", str(machine.cid), pair.handle]
+    assert watcher.run("events 120000").words[:2] == ["CTX_REMOVED", str(machine.cid)]
     assert pair.host.fails(f"bell ring {machine.cid}:4242") == DST_UNREACHABLE
     machine.restart()
     test_guest_has_its_context(machine)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.parametrize("fabric_holder", ["ours"], indirect=True)
 NO_ACCESS, DST_UNREACHABLE, NO_RESOURCES, UNAVAILABLE = -7, -10, -19, -20
 NOT_FOUND, ALREADY_EXISTS, TIMEOUT = -21, -22, -26
 MIB = 1 << 20
-PATIENCE = 30000
+PATIENCE = 120000
 TO_SERVER, TO_CLIENT = "HELLO, SERVER!", "HELLO, CLIENT!"
 INNER = ("bookworm", "trixie")
 

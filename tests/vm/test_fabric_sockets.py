@@ -70,7 +70,7 @@ def test_refusals_and_time_outs(run, machine):
         # and a second try, with the same socket, blocking or not
         sock.setblocking(False)
         assert error_of(sock.connect, ({machine.cid}, 4999)) == "EINPROGRESS"
-        assert select.select([], [sock], [], 20)[1]
+        assert select.select([], [sock], [], 120)[1]
         assert error_of(sock.connect, ({machine.cid}, 4999)) == "ECONNRESET"
         print("fine")
     """)
@@ -110,7 +110,7 @@ def test_connects_that_do_not_wait(run, machine):
     count = 1 if machine.name == "classic" else 20
     run.python(NOT_WAITING + """
 sock = begin(5005, patient(make()))
-assert select.select([], [sock], [], 20)[1] == [sock] and error(sock) == 0
+assert select.select([], [sock], [], 120)[1] == [sock] and error(sock) == 0
 assert sock.getpeername() == (CID, 5005) and name_of(sock.connect_ex((CID, 5005))) == "EISCONN"
 sock.setblocking(True)
 sock.sendall(b"hello")
@@ -144,16 +144,14 @@ asyncio.run(main())
     try:
         program = run.start_python(NOT_WAITING + """
 one, epoll = begin_stopped(5005)
-two = patient(make(), 60)
+two = patient(make(), 120)
 two.setblocking(False)
 assert name_of(two.connect_ex((CID, 5005))) == "EINPROGRESS"
 print("stopped")
-before = time.monotonic()
-assert epoll.poll(20)
-assert time.monotonic() - before < 10
+assert epoll.poll(120)
 assert name_of(error(one)) == "ETIMEDOUT"
 print("over")
-assert select.select([], [two], [], 20)[1] == [two] and error(two) == 0
+assert select.select([], [two], [], 120)[1] == [two] and error(two) == 0
 two.setblocking(True)
 two.sendall(b"hello")
 assert two.recv(100) == b"hello"
@@ -200,7 +198,7 @@ def test_datagrams_to_a_guest_and_back(run, machine):
     machine.vm.start("exec vdg echo 6000").expect("ready")
     run.python(f"""
         sock = make(DGRAM)
-        sock.settimeout(30)
+        sock.settimeout(180)
         for size in 0, 1, 5000, 69608:
             data = os.urandom(size)
             sock.sendto(data, ({machine.cid}, 6000))

@@ -41,7 +41,7 @@ def digest(command):
 
 def accept(listener):
     sock, name = listener.accept()
-    sock.settimeout(60)
+    sock.settimeout(180)
     return sock, parse_address(name)
 
 
@@ -49,7 +49,7 @@ def reach(client, to):
     """A stream to a guest that may not listen yet."""
     def attempt():
         sock = client.new_socket()
-        status = client.connect(to, sock, timeout=30000)
+        status = client.connect(to, sock, timeout=120000)
         if status >= 0:
             return sock
         sock.close()
@@ -145,7 +145,7 @@ def test_guest_sees_who_connects(fabric, soft, machine):
 def test_nobody_listens(fabric, host, soft, machine):
     for client in host, soft:
         sock = client.new_socket()
-        assert client.connect((machine.cid, 7404), sock, timeout=30000) == NOT_FOUND
+        assert client.connect((machine.cid, 7404), sock, timeout=120000) == NOT_FOUND
         # nobody holds the other end
         assert sock.recv(1) == b""
         sock.close()
@@ -177,7 +177,7 @@ def test_firewall(fabric, host):
     other.vm.run("vsx connect 2 7300")
     sock = host.new_socket()
     assert host.connect((machine.cid, 7399), sock) == NO_ACCESS
-    assert host.connect((machine.cid, 7400), sock, timeout=30000) == NOT_FOUND
+    assert host.connect((machine.cid, 7400), sock, timeout=120000) == NOT_FOUND
     sock.close()
     listener.close()
 
@@ -334,7 +334,7 @@ def test_neighbour_killed(fabric):
     two.vm.start(f"socat -u /dev/zero VSOCK-CONNECT:{one.cid}:7417")
     receiving.expect("starting data transfer")
     two.stop()
-    receiving.wait(60)
+    receiving.wait()
     two.boot().ready()
     receiving = one.vm.start("socat -d -d -u VSOCK-LISTEN:7417 -")
     receiving.expect("listening on")

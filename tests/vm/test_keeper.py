@@ -3,7 +3,6 @@
 
 import signal
 import threading
-import time
 
 import pytest
 from beds import one_bed
@@ -11,6 +10,7 @@ from test_lifecycle import RELOAD, OpenStreams, on, works
 from testbed import PATHS, Device
 from testbed.hybrid import Listener
 from testbed.keeper import end
+from testbed.process import LIMIT
 
 HOW = pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV],
                               ids=lambda how: how.name)
@@ -34,7 +34,7 @@ class BusyStreams(OpenStreams):
             thread.start()
             self.threads.append(thread)
         for _ in range(20):
-            assert moved.acquire(timeout=20)
+            assert moved.acquire(timeout=LIMIT)
 
     @staticmethod
     def _read(sock, moved):
@@ -68,10 +68,8 @@ class BusyStreams(OpenStreams):
 
 def cannot_connect(vm, times=50):
     """The guest is alive, and connects fail at once."""
-    begin = time.monotonic()
-    text = vm.run(f"for i in $(seq {times}); do vsx connect 2 5100 && exit 1; done; true", 20)
-    assert text.split() == ["EHOSTUNREACH"] * times
-    assert time.monotonic() - begin < 10
+    text = vm.run(f"for i in $(seq {times}); do vsx connect 2 5100 && exit 1; done; true")
+    assert text.split() == ["EHOSTUNREACH"] * times     # not ETIMEDOUT
 
 
 @HOW
@@ -81,9 +79,9 @@ def test_guest_survives_its_device(bed, how):
     keeper = end(bed.device, how)
     streams.programs_end(30)
     cannot_connect(bed.vm)
-    bed.vm.run(on(bed, REMOVE), 30)
+    bed.vm.run(on(bed, REMOVE))
     # A driver that is loaded now is turned away, and does not hang either.
-    bed.vm.run(on(bed, "modprobe TRANSPORT; grep -q vmci /proc/interrupts && exit 1; true"), 20)
+    bed.vm.run(on(bed, "modprobe TRANSPORT; grep -q vmci /proc/interrupts && exit 1; true"))
     assert not bed.complaints()
     bed.vm.kill()
     keeper.wait()
@@ -102,7 +100,7 @@ def test_guest_reboots_without_its_device(bed, how):
         bed.vm.start(how)
     streams.all_end()
     bed.vm.ready(boots + 1)
-    bed.vm.run("! vsx connect 2 5100", 20)
+    bed.vm.run("! vsx connect 2 5100")
     bed.device = Device(bed.work.path, *PATHS[bed.path])
     assert keeper.is_running()
     bed.vm.kill()

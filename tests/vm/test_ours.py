@@ -72,11 +72,11 @@ def test_loaded_200_times_with_traffic(workdir):
 
 
 def unbind(vm):
-    vm.run(on_vm(vm, WHERE + "echo $device >$driver/unbind"), 30)
+    vm.run(on_vm(vm, WHERE + "echo $device >$driver/unbind"))
 
 
 def bind(vm):
-    vm.run(on_vm(vm, WHERE + "echo $device >$driver/bind"), 30)
+    vm.run(on_vm(vm, WHERE + "echo $device >$driver/bind"))
 
 
 def on_vm(vm, text):
@@ -92,8 +92,8 @@ def test_unbound_with_streams_open(bed):
         unbind(bed.vm)
         streams.all_end()
         for guest in streams.guests[:2]:
-            assert guest.check(30).count("stream ") == 2
-        assert bed.vm.start("vsx connect 2 5100").wait(30) != 0
+            assert guest.check().count("stream ") == 2
+        assert bed.vm.start("vsx connect 2 5100").wait() != 0
         bind(bed.vm)
         # Who listened before the device went listens still.
         waiting.kill()
@@ -107,13 +107,13 @@ def test_unbound_with_streams_open(bed):
 def test_surprise_removal(bed):
     """The device is pulled out of the slot, as hot-unplug does."""
     streams = OpenStreams(bed)
-    bed.vm.run("echo 1 >/sys/bus/pci/devices/$(basename /sys/bus/pci/drivers/vmci/0000:*)/remove", 30)
+    bed.vm.run("echo 1 >/sys/bus/pci/devices/$(basename /sys/bus/pci/drivers/vmci/0000:*)/remove")
     streams.all_end()
     for guest in streams.guests[:2]:
-        assert guest.check(30).count("stream ") == 2
+        assert guest.check().count("stream ") == 2
     streams.guests[2].kill()
     streams.guests[2].wait()
-    bed.vm.run("echo 1 >/sys/bus/pci/rescan", 30)
+    bed.vm.run("echo 1 >/sys/bus/pci/rescan")
     works(bed)
 
 
@@ -133,10 +133,10 @@ def test_sleep(bed, how):
     """Streams end, and new ones work."""
     for _ in range(3):
         streams = OpenStreams(bed)
-        bed.vm.start(SLEEP[how]).check(30)
+        bed.vm.start(SLEEP[how]).check()
         streams.all_end()
         for guest in streams.guests[:2]:
-            guest.wait(30)
+            guest.wait()
         streams.kill_guests()
         works(bed)
 
@@ -160,7 +160,7 @@ def test_kexec(workdir):
         streams = OpenStreams(bed)
         boots = bed.vm.agent.boots
         command = bed.vm.start(f"exec kexec /lib/{files[0].name} /lib/{files[1].name}")
-        until("the next kernel", lambda: bed.vm.agent.boots > boots or command.status is not None, 90)
+        until("the next kernel", lambda: bed.vm.agent.boots > boots or command.status is not None)
         assert command.status is None, command.output
         bed.vm.ready(boots + 1)
         streams.all_end()

@@ -100,7 +100,7 @@ def test_pending_connections_that_come_to_nothing(workdir, kernel):
 
         server.kill(9)
         vm.agent.kill_all()
-        vm.run("until rmmod vmsock; do sleep 0.1; done 2>/dev/null", 20)
+        vm.run("until rmmod vmsock; do sleep 0.1; done 2>/dev/null")
         complaints = [line for line in vm.console.read_text(errors="replace").splitlines() if COMPLAINT.search(line)]
         assert not complaints
         assert device.failure is None

@@ -93,7 +93,7 @@ def run(device, vm, seed):
     """One binding in the mood of a seed."""
     liar = device.arm(seed)
     try:
-        vm.start(CYCLE.replace("60000", "600") if device.ports else CYCLE).wait(60)
+        vm.start(CYCLE.replace("60000", "600") if device.ports else CYCLE).wait()
         if not vm.is_sound():
             raise TestbedError("the guest panicked")
         complaints = [line for line in vm.console.read_text(errors="replace").splitlines() if COMPLAINT.search(line)]

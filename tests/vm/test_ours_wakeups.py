@@ -88,7 +88,7 @@ class Setup:
         try:
             if kind is None:
                 self.vm.agent.kill_all()
-                self.vm.run("until rmmod vmsock; do sleep 0.1; done 2>/dev/null", 20)
+                self.vm.run("until rmmod vmsock; do sleep 0.1; done 2>/dev/null")
                 lines = self.vm.console.read_text(errors="replace").splitlines()
                 assert not [line for line in lines if COMPLAINT.search(line)]
                 assert self.device.failure is None
@@ -101,7 +101,7 @@ def test_packets_that_do_not_go_at_once(workdir):
     with Setup(workdir) as (device, vm):
         for _ in range(3):
             device.refuse = collections.Counter({hostile.WROTE: 40, hostile.SHUTDOWN: 40})
-            vm.start(f"head -c 20000 /dev/zero | socat -t 60 - VSOCK-CONNECT:2:{PORT} | wc -c").check(30)
+            vm.start(f"head -c 20000 /dev/zero | socat -t 60 - VSOCK-CONNECT:2:{PORT} | wc -c").check()
             assert device.refuse[hostile.WROTE] == device.refuse[hostile.SHUTDOWN] == 0
 
         reader = vm.start(f"exec vsx hold 2 {PORT} 1 read").expect("holding 1")
@@ -109,7 +109,7 @@ def test_packets_that_do_not_go_at_once(workdir):
         device.refuse[hostile.TOOK] = 100
         before = device.taken[hostile.TOOK]
         assert device.write(stream, device.ring(stream) - 1)
-        until("the guest to say that there is room", lambda: device.taken[hostile.TOOK] > before, 30)
+        until("the guest to say that there is room", lambda: device.taken[hostile.TOOK] > before)
         assert device.is_empty(stream)
         reader.kill()
 
@@ -137,15 +137,15 @@ def test_streams_that_end_while_they_owe_packets(workdir):
             program = vm.start(f"exec vsx streams 2 {PORT} 20 1000")
             until("the guest to have tried", lambda: device.tried[hostile.WROTE] >= before[hostile.WROTE] + 20 * 12)
             if end:
-                vm.start(end).check(30)
+                vm.start(end).check()
             program.kill()
             program.wait()
             before = device.tried.copy()
-            vm.run("sleep 0.3; until rmmod vmsock; do sleep 0.05; done 2>/dev/null; sleep 0.3", 20)
+            vm.run("sleep 0.3; until rmmod vmsock; do sleep 0.05; done 2>/dev/null; sleep 0.3")
             assert device.tried[hostile.WROTE] == before[hostile.WROTE]
             device.refuse.clear()
             vm.run("modprobe vmsock")
-            assert "median" in vm.start(f"vsx rtt 2 {PORT} 3 20000").check(30)
+            assert "median" in vm.start(f"vsx rtt 2 {PORT} 3 20000").check()
 
 
 def test_owing_is_no_busy_loop(workdir):
@@ -198,9 +198,9 @@ def test_stream_that_is_made_during_resume(workdir):
         while ports:
             ready = device.taken[hostile.ATTACH]
             device.while_linking = connect
-            vm.start(SLEEP["freeze"]).check(30)
+            vm.start(SLEEP["freeze"]).check()
             until("the stream", lambda: device.taken[hostile.ATTACH] > ready)
-            old.wait(30)
+            old.wait()
             vm.run("sleep 0.5")
             new, = device.streams
             assert device.streams[new] in device.pairs, "the new stream has ended"

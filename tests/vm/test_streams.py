@@ -135,7 +135,7 @@ def test_slow_guest_reader_holds_nobody_up_and_loses_nothing(bed):
         assert sent < len(data), "4 MiB went into a stream that nobody reads"
         assert host_to_guest(bed.device, bed.vm, MIB, port=709).is_right
         bed.vm.run("touch /tmp/go")
-        stream.settimeout(60)
+        stream.settimeout(180)
         stream.sendall(data[sent:])
     assert guest.check().split()[0] == sha256(data)
     bed.vm.run("rm /tmp/go")

@@ -20,8 +20,9 @@ def open_socket(path):
     return sock
 
 
-# vmci-device gives a guest this many seconds for its answer, which on a busy machine is not always enough.
-TIME_OUT = 2
+# On a busy machine a guest does not always make it in time: vmci-device gives it 2 seconds for its answer, and Linux
+# itself resets what it has had pending for one. Who is refused later than after this many seconds may try again.
+TIME_OUT = 0.9
 
 
 def connect(path, port):

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
 
 # Seconds that anything which has to happen may take. Only failures ever wait so long.
-LIMIT = float(os.environ.get("LIMIT", 60))
+LIMIT = float(os.environ.get("LIMIT", 180))
 
 # To be terminated is no reason to leave anything behind.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -50,7 +50,7 @@ def share_processor(*pids):
         for task in map(int, os.listdir(f"/proc/{pid}/task")):
             os.sched_setaffinity(task, {processors[os.getpid() % len(processors)]})
             with contextlib.suppress(PermissionError):      # without root
-                os.setpriority(os.PRIO_PROCESS, task, -10)
+                os.setpriority(os.PRIO_PROCESS, task, -20)
 
 
 def tail(path, lines=60):

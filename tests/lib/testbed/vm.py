@@ -26,7 +26,7 @@ def script(name, *args):
 
 @functools.lru_cache(None)
 def kernel_files(kernel, probe=False, files=(), drivers="in-box"):
-    """The vmlinuz and an initramfs of a kernel, fetched and built if need be.
+    """The vmlinux and an initramfs of a kernel, fetched and built if need be.
 
     With probe, /lib/vmci_probe.ko is in it, the module of tests/vm/module; and so are the files. Our drivers
     are in it if wanted ("debug": those with self-tests).
@@ -39,7 +39,7 @@ def kernel_files(kernel, probe=False, files=(), drivers="in-box"):
     names = [module.name for module in ours] + [module.parent.name for module in modules] + [f.name for f in files]
     initramfs = BUILD / "vm" / ("-".join(["initramfs", suite, *names]) + ".cpio")
     script("mkinitramfs", *(["--modules", *ours] if ours else []), directory, initramfs, *modules, *files)
-    return directory / "vmlinuz", initramfs
+    return script("unpack-kernel", directory), initramfs
 
 
 def joined(path, archives):
@@ -65,11 +65,11 @@ class VM(Qemu):
                  share=True, shell=False, probe=False, files=(), archives=(), drivers="in-box", append="",
                  **properties):
         directory = pathlib.Path(directory)
-        vmlinuz, initramfs = kernel_files(kernel, probe, tuple(files), drivers)
+        vmlinux, initramfs = kernel_files(kernel, probe, tuple(files), drivers)
         self.driver, self.transport = DRIVERS["in-box" if drivers == "in-box" else "ours"]
         # Behind ports on a busy machine, a datagram can take longer than what kernels take for a stall (21 seconds).
-        words = ["console=ttyS0 quiet oops=panic no_timer_check panic=-1",
-                 "rcupdate.rcu_cpu_stall_timeout=100 watchdog_thresh=50",
+        words = ["console=ttyS0 quiet oops=panic no_timer_check cryptomgr.notests panic=-1",
+                 "rcupdate.rcu_cpu_stall_timeout=200 watchdog_thresh=60",
                  "drivers=in-box" if drivers == "in-box" else "drivers=ours panic_on_warn=1",
                  *["shell"] * shell, append]
         if archives:
@@ -79,7 +79,7 @@ class VM(Qemu):
         device = ["-device", vmci_device_option(socket, **properties)] if socket else []
         super().__init__(
             directory, "-accel", os.environ.get("ACCEL", "tcg"), "-smp", str(cpus),
-            "-kernel", vmlinuz, "-initrd", initramfs,
+            "-kernel", vmlinux, "-initrd", initramfs,
             "-append", " ".join(words),
             "-serial", "mon:stdio" if shell else f"file:{self.console}",
             "-chardev", f"socket,id=agent,path={directory}/agent.sock,server=on,wait=off",
