@@ -127,7 +127,8 @@ int lib_where(int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	n = vsnprintf(message, sizeof(message), fmt, ap);
 	va_end(ap);
-	if (n >= 0 && (size_t)n < sizeof(message))
-		snprintf(message + n, sizeof(message) - (size_t)n, ": %s", what);
+	/* As much as there is room for. */
+	if (n >= 0 && n < MESSAGE_SIZE - 3)
+		snprintf(message + n, sizeof(message) - (size_t)n, ": %.*s", MESSAGE_SIZE - 3 - n, what);
 	return code;
 }

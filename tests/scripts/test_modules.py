@@ -20,9 +20,9 @@ def run(*argv, **environment):
 
 @pytest.fixture
 def tree(tmp_path):
-    """A copy of what modules are built from, and of what builds them."""
+    """A copy of what modules are built from, but for the sources themselves, and of what builds them."""
     for name in "kernel", "include", "scripts":
-        shutil.copytree(ROOT / name, tmp_path / name)
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.c"))
     return tmp_path
 
 
@@ -34,9 +34,9 @@ def tree(tmp_path):
     ("static int wrong;\n", "defined but not used"),
     ("int wrong(void) { return 0; }\n", "no previous prototype"),
 ], ids=["endianness", "user pointer", "unused", "no prototype"])
-def test_check_finds(tree, text, complaint):
+def test_warnings_are_errors(tree, text, complaint):
     (tree / "kernel/vmci/wrong.c").write_text(f"#include <linux/types.h>\n#include <linux/compiler.h>\n{text}")
-    done = run(tree / "scripts/build-modules", "--check", KERNEL)
+    done = run(tree / "scripts/build-modules", KERNEL)
     assert done.returncode and complaint in done.stdout and "wrong.c" in done.stdout, done.stdout
 
 
