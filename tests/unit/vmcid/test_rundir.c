@@ -241,6 +241,47 @@ static void test_sockets(void **state)
 	rundir_close(&dir, true);
 }
 
+/* Looks at the file, and goes there, as long as it is let live. */
+static void look_on(const struct rundir *dir)
+{
+	for (;;) {
+		unsigned mode = mode_of("control.sock");
+		int fd = rundir_connect(dir, "control.sock", SOCK_SEQPACKET);
+
+		if ((mode && mode != 0640) || (fd < 0 && fd != -ENOENT && fd != -EAGAIN))
+			_exit(1);
+		close(fd);
+	}
+}
+
+/* Who finds the file finds one that listens, and that has its mode. */
+static void test_sockets_are_there_at_once(void **state)
+{
+	struct rundir dir;
+	int fd[500], status;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(rundir_open(path, 0700, false, &dir, reason), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid)
+		look_on(&dir);
+	for (unsigned i = 0; i < 500; i++) {
+		fd[i] = rundir_listen(&dir, "control.sock", SOCK_SEQPACKET, 0640, (gid_t)-1);
+		assert_true(fd[i] >= 0);
+		if (i % 2)
+			rundir_unlink(&dir, "control.sock");
+	}
+	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+	for (unsigned i = 0; i < 500; i++)
+		close(fd[i]);
+	assert_int_equal(mode_of(".new"), 0);
+	rundir_close(&dir, true);
+}
+
 static bool begins_with_k(void *ctx, const char *name)
 {
 	(*(unsigned *)ctx)++;
@@ -291,6 +332,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_locked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_take_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sockets, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_sockets_are_there_at_once, setup, teardown),
 	};
 
 	return token_init() ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
