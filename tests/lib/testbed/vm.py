@@ -26,7 +26,7 @@ def script(name, *args):
 
 @functools.lru_cache(None)
 def kernel_files(kernel, probe=False, files=(), drivers="in-box"):
-    """The vmlinux and an initramfs of a kernel, fetched and built if need be.
+    """The vmlinuz and an initramfs of a kernel, fetched and built if need be.
 
     With probe, /lib/vmci_probe.ko is in it, the module of tests/vm/module; and so are the files. Our drivers
     are in it if wanted ("debug": those with self-tests).
@@ -39,7 +39,7 @@ def kernel_files(kernel, probe=False, files=(), drivers="in-box"):
     names = [module.name for module in ours] + [module.parent.name for module in modules] + [f.name for f in files]
     initramfs = BUILD / "vm" / ("-".join(["initramfs", suite, *names]) + ".cpio")
     script("mkinitramfs", *(["--modules", *ours] if ours else []), directory, initramfs, *modules, *files)
-    return script("unpack-kernel", directory), initramfs
+    return directory / "vmlinuz", initramfs
 
 
 def joined(path, archives):
@@ -58,14 +58,15 @@ class VM(Qemu):
     has /dev/vmci_probe and the command of that name; files are to be found in its /lib, and
     what further archives hold where they say. drivers="ours": a guest with our vmci and vmsock in the place of
     the kernel's own drivers, and "debug" with their self-tests; their faults are panics. append: more words for
-    the kernel's command line.
+    the kernel's command line. packed: the vmlinuz itself is started, and unpacks itself, which takes a while; a machine
+    that sleeps needs it, as QEMU copies the other into its memory again when it wakes.
     """
 
     def __init__(self, directory, kernel, socket=None, *options, memory=768, cpus=1,
                  share=True, shell=False, probe=False, files=(), archives=(), drivers="in-box", append="",
-                 **properties):
+                 packed=False, **properties):
         directory = pathlib.Path(directory)
-        vmlinux, initramfs = kernel_files(kernel, probe, tuple(files), drivers)
+        vmlinuz, initramfs = kernel_files(kernel, probe, tuple(files), drivers)
         self.driver, self.transport = DRIVERS["in-box" if drivers == "in-box" else "ours"]
         # Behind ports on a busy machine, a datagram can take longer than what kernels take for a stall (21 seconds).
         words = ["console=ttyS0 quiet oops=panic no_timer_check cryptomgr.notests panic=-1",
@@ -79,7 +80,7 @@ class VM(Qemu):
         device = ["-device", vmci_device_option(socket, **properties)] if socket else []
         super().__init__(
             directory, "-accel", os.environ.get("ACCEL", "tcg"), "-smp", str(cpus),
-            "-kernel", vmlinux, "-initrd", initramfs,
+            "-kernel", vmlinuz if packed else script("unpack-kernel", vmlinuz.parent), "-initrd", initramfs,
             "-append", " ".join(words),
             "-serial", "mon:stdio" if shell else f"file:{self.console}",
             "-chardev", f"socket,id=agent,path={directory}/agent.sock,server=on,wait=off",
