@@ -535,8 +535,8 @@ void stream_readable(struct stream *s)
 	s->readable = true;
 	if (s->state != STREAM_CONNECTED)
 		return;
-	/* A trickle is looked at when it is time (pump_poll()). */
-	if (s->on & ON_HOT && s->trickle_in && !s->eof && pump_rest(s, s->t->ports.now(s->t->ports.ctx)))
+	/* What is at rest is looked at when it is time (pump_poll()). */
+	if (s->on & ON_HOT && s->flow_in && !s->eof && pump_rest(s, s->t->ports.now(s->t->ports.ctx)))
 		return;
 	stream_queue(s);
 }

@@ -78,7 +78,8 @@ enum stream_state {
  * @spin_ns:       how long to poll after bytes moved: config.spin_ns, or less where that was in vain
  * @active_at:     when bytes moved last
  * @closing_ns:    (closing) time between two looks at the ring
- * @trickle:       turns in a row that moved a few bytes in the direction of @trickle_in, and none in the other
+ * @flow:          turns in a row that moved bytes in the direction of @flow_in, and none in the other
+ * @trickle:       the last of them, that moved a few only
  */
 struct stream {
 	struct streams *t;
@@ -99,8 +100,9 @@ struct stream {
 	uint64_t closing_ns;
 	uint64_t active_at;
 	uint64_t fresh_at;
+	unsigned flow;
 	unsigned trickle;
-	bool trickle_in;
+	bool flow_in;
 	uint64_t gen_p;
 	uint64_t gen_c;
 	unsigned on;

@@ -27,6 +27,10 @@
  *
  * Likewise in the other direction: while we poll, one byte of our ring stays free, so to the peer it was never full,
  * and it sends no READ when it takes something out. Before we stop polling we fill the ring to its last byte.
+ *
+ * Rest. Who polls has a processor, which on a busy machine is the one that the peer needs to go on. As long as bytes go
+ * in one direction only, nobody waits for an answer: such a stream is not looked at all the time, but rests between two
+ * looks, and its owner may sleep. Each look counts as ten microseconds of polling at most, so it stays hot for longer.
  */
 #include "proto/stream_priv.h"
 
@@ -47,8 +51,18 @@
  */
 #define TRICKLE_BYTES 2048u
 #define TRICKLE_BYTES_MORE 16384u
-#define TRICKLE_TURNS 8u
-#define TRICKLE_NS 50000u
+
+/* Turns in one direction that make a flow, or a trickle. */
+#define FLOW_TURNS 8u
+
+/*
+ * A flow is looked at as often as we can for a moment after bytes moved, since a fast peer goes on at once. Then it is
+ * given time: much less than it needs to fill its ring; and where our ring is full, as little as there is, since it may
+ * run dry.
+ */
+#define FLOW_SPIN_NS 10000u
+#define FLOW_REST_NS 50000u
+#define FLOW_ROOM_REST_NS 1000u
 
 /* A hot stream whose ring was full goes on when this part of it is free. */
 #define ROOM_PART 8
@@ -418,7 +432,7 @@ static void stay_hot(struct stream *s, uint64_t now)
 {
 	uint64_t full = s->t->config.spin_ns;
 
-	if (s->on & ON_HOT || now - s->active_at <= full) {
+	if (s->on & ON_HOT || s->flow >= FLOW_TURNS || now - s->active_at <= full) {
 		s->spin_ns = full;
 	} else {
 		s->trickle = 0;
@@ -431,18 +445,19 @@ static void stay_hot(struct stream *s, uint64_t now)
 	s->hot_left = s->spin_ns;
 }
 
-/* Count the turns in which few bytes moved, all in the same direction. */
-static void count_trickle(struct stream *s, uint64_t moved_out, uint64_t moved_in)
+/* Count the turns in which bytes moved in the same direction, and in which they were few. */
+static void count_flow(struct stream *s, uint64_t moved_out, uint64_t moved_in)
 {
-	uint64_t most = s->trickle < TRICKLE_TURNS ? TRICKLE_BYTES : TRICKLE_BYTES_MORE;
+	uint64_t most = s->trickle < FLOW_TURNS ? TRICKLE_BYTES : TRICKLE_BYTES_MORE;
 
 	if (!moved_out && !moved_in)
 		return;
-	if ((moved_out && moved_in) || moved_out + moved_in >= most)
-		s->trickle = 0;
-	else
-		s->trickle = s->trickle_in == !!moved_in ? s->trickle + 1 : 1;
-	s->trickle_in = moved_in;
+	if ((moved_out && moved_in) || s->flow_in != !!moved_in)
+		s->flow = s->trickle = 0;
+	if (!moved_out || !moved_in)
+		s->flow++;
+	s->trickle = s->flow && moved_out + moved_in < most ? s->trickle + 1 : 0;
+	s->flow_in = moved_in;
 }
 
 /*
@@ -524,8 +539,8 @@ void pump_run(struct stream *s)
 		return;
 	}
 	/* Bytes that our program wrote, and that found room, are no reason to poll: the next ones wake us. Not too often. */
-	count_trickle(s, moved_out, moved_in);
-	moved = moved_out || (moved_in && (s->readable || s->trickle >= TRICKLE_TURNS));
+	count_flow(s, moved_out, moved_in);
+	moved = moved_out || (moved_in && (s->readable || s->trickle >= FLOW_TURNS));
 	if (out == 0) {
 		if (hot && moved)
 			stay_hot(s, t->ports.now(t->ports.ctx));
@@ -558,17 +573,23 @@ void pump_run(struct stream *s)
 		stream_queue(s);
 }
 
-/* How long not to look at a stream that trickles: a part of the time that it is hot. */
-static uint64_t trickle_ns(const struct stream *s)
+/* How long a hot stream rests between two looks: a part of the time for which it is polled at most. */
+static uint64_t rest_ns(const struct stream *s, uint64_t now)
 {
-	return s->spin_ns / 4 < TRICKLE_NS ? s->spin_ns / 4 : TRICKLE_NS;
+	bool trickles = s->trickle >= FLOW_TURNS;
+
+	if (s->flow < FLOW_TURNS || (!trickles && now - s->active_at < FLOW_SPIN_NS))
+		return 0;
+	if (!trickles && s->flow_in)
+		return s->readable ? FLOW_ROOM_REST_NS : 0;
+	return s->t->config.spin_ns / 4 < FLOW_REST_NS ? s->t->config.spin_ns / 4 : FLOW_REST_NS;
 }
 
 uint64_t pump_rest(const struct stream *s, uint64_t now)
 {
-	uint64_t until = s->active_at + trickle_ns(s);
+	uint64_t until = s->looked_at + rest_ns(s, now);
 
-	return s->trickle >= TRICKLE_TURNS && now < until ? until - now : 0;
+	return now < until ? until - now : 0;
 }
 
 /* Look at a hot stream. Returns false when it has cooled down. */

@@ -946,6 +946,121 @@ static void test_trickles_of_programs_are_collected(void **state)
 	rig_free(rig);
 }
 
+/* Bytes that go one way: after a moment there is time between two looks, in which their owner may sleep. */
+static void test_flows_rest(void **state)
+{
+	struct rig_options options = { .spin_ns = 200000 };
+	struct rig *rig = rig_new(&options);
+	struct rig_conn c;
+	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
+	unsigned looks = 0;
+
+	(void)state;
+	for (unsigned i = 1; i <= 8; i++) {
+		rig->now += 10000;
+		assert_int_equal(streams_rest(rig->t), 0);
+		rig_write(&c, 3000);
+		if (i == 1)
+			rig_say(&c, PACKET_WROTE, 0);
+		round_of(rig);
+		round_of(rig);
+		assert_int_equal(end->got, 3000 * i);
+	}
+	/* One that goes on at once is heard at once. */
+	rig->now += 9999;
+	assert_int_equal(streams_rest(rig->t), 0);
+	rig_write(&c, 3000);
+	round_of(rig);
+	round_of(rig);
+	assert_int_equal(end->got, 27000);
+
+	rig->now += 10000;
+	assert_int_equal(streams_rest(rig->t), 40000);
+	rig_write(&c, 3000);
+	assert_true(round_of(rig));
+	assert_int_equal(end->got, 27000);
+	rig->now += 40000;
+	assert_true(round_of(rig));
+	assert_true(round_of(rig));
+	assert_int_equal(end->got, 30000);
+
+	/* It stays hot for many looks, each of which is short, and then it is told to notify. */
+	while (round_of(rig)) {
+		assert_true(looks++ < 30);
+		rig->now += 50000;
+	}
+	assert_true(looks > 15);
+	assert_int_equal(rig_peek_head(&c), 30000 % RIG_SIZE);
+	assert_int_equal(streams_rest(rig->t), 0);
+	rig_free(rig);
+}
+
+/* An answer makes it a conversation, in which nobody is kept waiting. */
+static void test_flow_with_an_answer(void **state)
+{
+	struct rig_options options = { .spin_ns = 200000 };
+	struct rig *rig = rig_new(&options);
+	struct rig_conn c;
+	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
+
+	(void)state;
+	for (unsigned i = 1; i <= 9; i++) {
+		rig_write(&c, 3000);
+		if (i == 1)
+			rig_say(&c, PACKET_WROTE, 0);
+		round_of(rig);
+		round_of(rig);
+	}
+	rig->now += 10000;
+	assert_int_not_equal(streams_rest(rig->t), 0);
+	end->avail = 1;
+	stream_readable(c.stream);
+	round_of(rig);
+	assert_int_equal(end->avail, 0);
+	assert_int_equal(streams_rest(rig->t), 0);
+	rig->now += 10000;
+	assert_int_equal(streams_rest(rig->t), 0);
+	rig_write(&c, 1);
+	round_of(rig);
+	round_of(rig);
+	assert_int_equal(end->got, 27001);
+	rig_free(rig);
+}
+
+/* A program that writes more than the guest reads: there is a short rest for the guest to make room. */
+static void test_flow_into_a_full_ring(void **state)
+{
+	struct rig_options options = { .spin_ns = 200000 };
+	struct rig *rig = rig_new(&options);
+	struct rig_conn c;
+	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
+
+	(void)state;
+	end->avail = 1 << 20;
+	stream_readable(c.stream);
+	round_of(rig);
+	for (unsigned i = 1; i < 9; i++) {
+		assert_int_equal(rig_read(&c, 3000), 3000);
+		round_of(rig);
+		round_of(rig);
+		assert_int_equal(streams_rest(rig->t), 0);
+	}
+	rig->now += 10000;
+	assert_true(round_of(rig));
+	assert_int_equal(streams_rest(rig->t), 1000);
+	rig->now += 1000;
+	assert_int_equal(streams_rest(rig->t), 0);
+	/* A program that has nothing more to write wakes us when it has. */
+	end->avail = 100;
+	assert_int_equal(rig_read(&c, 3000), 3000);
+	round_of(rig);
+	round_of(rig);
+	assert_int_equal(end->avail, 0);
+	rig->now += 10000;
+	assert_int_equal(streams_rest(rig->t), 0);
+	rig_free(rig);
+}
+
 /* Without spinning there is no poll, and the true position is shown at once. */
 static void test_cold_streams_are_not_polled(void **state)
 {
@@ -1001,6 +1116,9 @@ int main(void)
 		cmocka_unit_test(test_time_away_is_not_waiting),
 		cmocka_unit_test(test_trickles_are_collected),
 		cmocka_unit_test(test_trickles_of_programs_are_collected),
+		cmocka_unit_test(test_flows_rest),
+		cmocka_unit_test(test_flow_with_an_answer),
+		cmocka_unit_test(test_flow_into_a_full_ring),
 		TEST(test_cold_streams_are_not_polled),
 	};
 
