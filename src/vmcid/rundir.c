@@ -221,48 +221,30 @@ static int make_address(const struct rundir *rundir, const char *name, struct so
 	return rundir_path(rundir, name, ret_sun->sun_path, sizeof(ret_sun->sun_path));
 }
 
-/* Bind, and listen; @name lies where no client looks. Return: 0 or a negative errno */
-static int prepare(const struct rundir *rundir, const char *name, int fd, mode_t mode, gid_t group)
+int rundir_listen(const struct rundir *rundir, const char *name, int type, mode_t mode, gid_t group)
 {
 	struct sockaddr_un sun;
-	int r = make_address(rundir, name, &sun);
+	int fd, r = make_address(rundir, name, &sun);
 	mode_t mask;
 
 	if (r)
 		return r;
+	fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
 	rundir_unlink(rundir, name);
-	/* Nobody comes in before mode and group are right. */
-	mask = umask(0777);
+	/* Nobody comes in before mode and group are right; and nobody who may come in is told that he may not. */
+	mask = umask(group == (gid_t)-1 ? 0777 & ~mode : 0777);
 	if (bind(fd, (struct sockaddr *)&sun, sizeof(sun)))
 		r = -errno;
 	umask(mask);
 	if (!r && group != (gid_t)-1 && fchownat(rundir->fd, name, (uid_t)-1, group, AT_SYMLINK_NOFOLLOW))
 		r = -errno;
-	if (!r && fchmodat(rundir->fd, name, mode, 0))
+	if (!r && group != (gid_t)-1 && fchmodat(rundir->fd, name, mode, 0))
 		r = -errno;
 	if (!r && listen(fd, BACKLOG))
 		r = -errno;
-	return r;
-}
-
-int rundir_listen(const struct rundir *rundir, const char *name, int type, mode_t mode, gid_t group)
-{
-	const char *slash = strrchr(name, '/');
-	char hidden[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
-	struct sockaddr_un sun;
-	int fd, r = make_address(rundir, name, &sun);
-
-	if (r)
-		return r;
-	snprintf(hidden, sizeof(hidden), "%.*s.new", slash ? (int)(slash + 1 - name) : 0, name);
-	fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	r = prepare(rundir, hidden, fd, mode, group);
-	if (!r && renameat(rundir->fd, hidden, rundir->fd, name))
-		r = -errno;
 	if (r) {
-		rundir_unlink(rundir, hidden);
 		fd_close(&fd);
 		return r;
 	}

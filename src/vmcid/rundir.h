@@ -43,8 +43,7 @@ void rundir_close(struct rundir *rundir, bool forget);
  * rundir_listen() - bind a socket of @type at @name ("control.sock", "vm/a.sock") and listen
  * @mode, @group: of its file; -1 leaves the group
  *
- * What lies there is replaced: we have the lock. Who finds the file finds one that listens, with the mode and the group
- * that it shall have. Return: the descriptor, not blocking, or a negative errno
+ * What lies there is removed: we have the lock. Return: the descriptor, not blocking, or a negative errno
  */
 int rundir_listen(const struct rundir *rundir, const char *name, int type, mode_t mode, gid_t group);
 

@@ -17,6 +17,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,17 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 	return remove(path);
 }
 
+static bool is_listening(const char *path)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0), r;
+
+	strcpy(sun.sun_path, path);
+	r = connect(fd, (struct sockaddr *)&sun, sizeof(sun));
+	close(fd);
+	return !r;
+}
+
 static int setup(void **state)
 {
 	char *const argv[] = { "vmcid", "--runtime-dir", dir, "--log", "err", NULL };
@@ -50,7 +62,7 @@ static int setup(void **state)
 	setenv("VMCI_RUNTIME_DIR", dir, 1);
 	unsetenv("VMCI_CID");
 	assert_int_equal(posix_spawn(&broker, getenv("VMCID"), NULL, NULL, argv, environ), 0);
-	for (unsigned ms = 0; access(control, F_OK); ms += 5) {
+	for (unsigned ms = 0; !is_listening(control); ms += 5) {
 		assert_true(ms < LIMIT_MS);
 		poll(NULL, 0, 5);
 	}

@@ -241,24 +241,23 @@ static void test_sockets(void **state)
 	rundir_close(&dir, true);
 }
 
-/* Looks at the file, and goes there, as long as it is let live. */
-static void look_on(const struct rundir *dir)
+/* Looks at the file as long as it is let live. */
+static void look_on(void)
 {
-	for (;;) {
-		unsigned mode = mode_of("control.sock");
-		int fd = rundir_connect(dir, "control.sock", SOCK_SEQPACKET);
+	struct stat st;
+	char file[256];
 
-		if ((mode && mode != 0640) || (fd < 0 && fd != -ENOENT && fd != -EAGAIN))
+	snprintf(file, sizeof(file), "%s/control.sock", path);
+	for (;;)
+		if (!lstat(file, &st) && (st.st_mode & 07777) != 0640)
 			_exit(1);
-		close(fd);
-	}
 }
 
-/* Who finds the file finds one that listens, and that has its mode. */
-static void test_sockets_are_there_at_once(void **state)
+/* A client that comes while the broker starts is not told that it may not. */
+static void test_sockets_have_their_mode_at_once(void **state)
 {
 	struct rundir dir;
-	int fd[500], status;
+	int fd, status;
 	pid_t pid;
 
 	(void)state;
@@ -266,19 +265,15 @@ static void test_sockets_are_there_at_once(void **state)
 	pid = fork();
 	assert_true(pid >= 0);
 	if (!pid)
-		look_on(&dir);
-	for (unsigned i = 0; i < 500; i++) {
-		fd[i] = rundir_listen(&dir, "control.sock", SOCK_SEQPACKET, 0640, (gid_t)-1);
-		assert_true(fd[i] >= 0);
-		if (i % 2)
-			rundir_unlink(&dir, "control.sock");
+		look_on();
+	for (unsigned i = 0; i < 2000; i++) {
+		fd = rundir_listen(&dir, "control.sock", SOCK_SEQPACKET, 0640, (gid_t)-1);
+		assert_true(fd >= 0);
+		close(fd);
 	}
 	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
 	kill(pid, SIGKILL);
 	waitpid(pid, &status, 0);
-	for (unsigned i = 0; i < 500; i++)
-		close(fd[i]);
-	assert_int_equal(mode_of(".new"), 0);
 	rundir_close(&dir, true);
 }
 
@@ -332,7 +327,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_locked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_take_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sockets, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_sockets_are_there_at_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_sockets_have_their_mode_at_once, setup, teardown),
 	};
 
 	return token_init() ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
