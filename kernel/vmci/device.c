@@ -22,7 +22,8 @@
 
 static DEFINE_MUTEX(device_mutex);
 static struct vmci_device *device;
-static u32 session, last_session;
+u32 vmci_session_now;
+static u32 last_session;
 static u32 context_id = VMCI_INVALID_ID;
 
 static DEFINE_MUTEX(presence_mutex);
@@ -65,11 +66,6 @@ bool vmci_device_set_context_id(u32 context)
 		return false;
 	WRITE_ONCE(context_id, context);
 	return true;
-}
-
-u32 vmci_session(void)
-{
-	return READ_ONCE(session);
 }
 
 /* --- Registers -------------------------------------------------------------------------------------------------- */
@@ -136,7 +132,7 @@ void vmci_device_enter(struct vmci_device *vd, u32 context)
 	device = vd;
 	if (++last_session == 0)
 		last_session = 1;
-	WRITE_ONCE(session, last_session);
+	WRITE_ONCE(vmci_session_now, last_session);
 	mutex_unlock(&device_mutex);
 }
 
@@ -145,7 +141,7 @@ void vmci_device_leave(struct vmci_device *vd)
 	mutex_lock(&device_mutex);
 	if (device == vd) {
 		device = NULL;
-		WRITE_ONCE(session, 0);
+		WRITE_ONCE(vmci_session_now, 0);
 	}
 }
 

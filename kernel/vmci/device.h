@@ -125,12 +125,18 @@ int vmci_device_send(const void *dg, size_t size);
 /* vmci_hypercall() - the same under the lock, for a datagram to the hypervisor; @dg has room for the header in front */
 int vmci_hypercall(struct vmci_device *vd, u32 resource, void *dg, size_t size);
 
+/* Whoever moves bytes asks vmci_session() some times for each piece: it costs no call. */
+extern u32 vmci_session_now;
+
 /**
  * vmci_session() - which run of the device this is: another one after each reset; 0: none. Any context
  *
  * What the device knows of us, it knows for one session.
  */
-u32 vmci_session(void);
+static inline u32 vmci_session(void)
+{
+	return READ_ONCE(vmci_session_now);
+}
 
 /* vmci_device_enter() - @vd runs from now on, in a new session; @context is ours */
 void vmci_device_enter(struct vmci_device *vd, u32 context);

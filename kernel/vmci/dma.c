@@ -7,7 +7,8 @@
  * the block's address starts it; the device says that it is done by the header's busy flag: 0 for sends, 1 for reads.
  *
  * A send is waited for by looking, first without sleeping: it takes the device as long as the write itself. A read has
- * an interrupt, which wakes us, but usually is done as soon. Both end when the device is gone, and a device that takes
+ * an interrupt, which wakes us, but usually is done as soon: it is looked at for a moment, and no longer, as on a busy
+ * host the device may need the processor on which we look. Both end when the device is gone, and a device that takes
  * VMCI_PATIENCE seconds is given up.
  */
 #include <linux/delay.h>
@@ -29,8 +30,9 @@
 /* What a device that does not write the header's result leaves there: no code of VMCI. */
 #define NO_RESULT 0x7fffffff00000000ull
 
-/* Microseconds that we look before we sleep, and for which we then sleep. */
-#define SPIN_US 1000
+/* Microseconds that we look before we sleep; and for which we then sleep, where nothing wakes us. */
+#define SEND_SPIN_US 1000
+#define READ_SPIN_US 30
 #define SLEEP_US 50
 
 static void free_long(struct vmci_device *vd)
@@ -82,9 +84,9 @@ static bool is_busy(const void *block)
 }
 
 /* Waits without sleeping, for a moment. */
-static bool spin(const void *block, bool busy)
+static bool spin(const void *block, bool busy, unsigned int us)
 {
-	ktime_t end = ktime_add_us(ktime_get(), SPIN_US);
+	ktime_t end = ktime_add_us(ktime_get(), us);
 
 	do {
 		if (is_busy(block) == busy)
@@ -98,7 +100,7 @@ static bool wait_sent(struct vmci_device *vd)
 {
 	unsigned long end = jiffies + VMCI_PATIENCE * HZ;
 
-	if (spin(vd->tx, false))
+	if (spin(vd->tx, false, SEND_SPIN_US))
 		return true;
 	while (!vmci_is_dead(vd)) {
 		usleep_range(SLEEP_US, 2 * SLEEP_US);
@@ -178,7 +180,7 @@ static int dma_read(struct vmci_device *vd, u32 at, u32 want)
 	if (vmci_is_dead(vd))
 		return -ENODEV;
 	vmci_write(vd, VMCI_REG_DATA_IN_LOW, lower_32_bits(vd->rx_dma));
-	if (!spin(vd->rx, true)) {
+	if (!spin(vd->rx, true, READ_SPIN_US)) {
 		while (!wait_event_timeout(vd->done, is_busy(vd->rx) || vmci_is_dead(vd), HZ / 20)) {
 			if (vmci_is_absent(vd))
 				vmci_lost(vd, "the device is gone");
