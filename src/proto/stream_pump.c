@@ -45,8 +45,8 @@
 #define SPIN_SHRINK_MAX 16
 
 /*
- * A peer, or a program, that writes few bytes at a time, again and again and without an answer, is looked at no more often
- * than this: each look at a ring takes a cache line away from the peer, each write to a sleeper costs a wake-up, and each
+ * A peer, or a program, that writes few bytes at a time, again and again and without an answer, rests after each turn:
+ * each look at a ring takes a cache line away from the peer, each write to a sleeper costs a wake-up, and each
  * turn wakes the reader. Once it is known to trickle, more may have gathered between two looks.
  */
 #define TRICKLE_BYTES 2048u
