@@ -134,7 +134,7 @@ def start(directory):
 
 
 def is_alive(pid):
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):    # it may end while we read
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] not in "ZX"
     return False
 
