@@ -59,7 +59,8 @@ class VM(Qemu):
     what further archives hold where they say. drivers="ours": a guest with our vmci and vmsock in the place of
     the kernel's own drivers, and "debug" with their self-tests; their faults are panics. append: more words for
     the kernel's command line. packed: the vmlinuz itself is started, and unpacks itself, which takes a while; a machine
-    that sleeps needs it, as QEMU copies the other into its memory again when it wakes.
+    that sleeps needs it, as QEMU copies the other into its memory again when it wakes. So do several processors: a guest
+    with two, started the other way, did not always come up again after a reset.
     """
 
     def __init__(self, directory, kernel, socket=None, *options, memory=768, cpus=1,
@@ -67,6 +68,7 @@ class VM(Qemu):
                  packed=False, **properties):
         directory = pathlib.Path(directory)
         vmlinuz, initramfs = kernel_files(kernel, probe, tuple(files), drivers)
+        packed = packed or cpus > 1
         self.driver, self.transport = DRIVERS["in-box" if drivers == "in-box" else "ours"]
         # Behind ports on a busy machine, a datagram can take longer than what kernels take for a stall (21 seconds).
         words = ["console=ttyS0 quiet oops=panic no_timer_check cryptomgr.notests panic=-1",
