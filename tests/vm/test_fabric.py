@@ -260,7 +260,11 @@ class Pair:
         self.machine, self.host = machine, fabric.host(cid)
         if creator == "guest":
             self.handle = machine.run(f"qp alloc any {self.host.cid} {produce} {consume} 0").last
-            self.host.run(f"qp attach {self.handle} {consume} {produce} {flags}")
+            # "Unavailable" (-20): on a busy machine the device did not answer vmcid in time.
+            attach = f"qp attach {self.handle} {consume} {produce} {flags}"
+            code = until("the device to answer", lambda: [code for code in [self.host.start(attach).wait().code]
+                                                          if code != -20])[0]
+            assert code >= 0, f"{attach}: {code}"
         else:
             self.handle = self.host.run(f"qp create any {machine.cid} {produce} {consume} {flags}").last
             machine.run(f"qp alloc {self.handle} {self.host.cid} {consume} {produce} 1")
