@@ -173,8 +173,8 @@ bool streams_poll(struct streams *t);
 /**
  * streams_rest() - for how long is there nothing to look at for streams_poll()?
  *
- * Streams whose bytes go one way are looked at from time to time only. Return: nanoseconds for which its owner may sleep where it
- * would otherwise call it again and again; it need not
+ * Streams whose bytes go one way are looked at from time to time only. Return: nanoseconds for which its owner may sleep
+ * where it would otherwise call it again and again; it need not
  */
 uint64_t streams_rest(const struct streams *t);
 

@@ -426,7 +426,8 @@ static void give_up(struct stream *s, int error)
 
 /*
  * Bytes moved: poll for a while. A stream whose last wait was worth it is waited for in full; for one that
- * came later than that, the wait is halved each time, so that a quiet stream costs next to nothing.
+ * came later than that, the wait is halved each time, so that a quiet stream costs next to nothing. A flow, which rests
+ * between two looks, is always waited for in full.
  */
 static void stay_hot(struct stream *s, uint64_t now)
 {

@@ -260,16 +260,22 @@ class Pair:
         self.machine, self.host = machine, fabric.host(cid)
         if creator == "guest":
             self.handle = machine.run(f"qp alloc any {self.host.cid} {produce} {consume} 0").last
-            # "Unavailable" (-20): on a busy machine the device did not answer vmcid in time.
-            attach = f"qp attach {self.handle} {consume} {produce} {flags}"
-            code = until("the device to answer", lambda: [code for code in [self.host.start(attach).wait().code]
-                                                          if code != -20])[0]
-            assert code >= 0, f"{attach}: {code}"
+            self.attach(f"qp attach {self.handle} {consume} {produce} {flags}")
         else:
             self.handle = self.host.run(f"qp create any {machine.cid} {produce} {consume} {flags}").last
             machine.run(f"qp alloc {self.handle} {self.host.cid} {consume} {produce} 1")
         self.guest_bell = machine.run("bell create any").last
         self.host_bell = self.host.run("bell create any").last
+
+    def attach(self, command):
+        """Again, as long as the device does not answer vmcid in time, which on a busy machine happens."""
+        codes = []
+
+        def is_answered():
+            codes.append(self.host.start(command).wait().code)
+            return codes[-1] != UNAVAILABLE
+        until("the device to answer", is_answered)
+        assert codes[-1] >= 0, f"{command}: {codes}"
 
     def guest_use(self, poll=0):
         return f"{self.handle} {self.guest_bell} {self.host_bell} {poll}"

@@ -47,7 +47,7 @@ class Rude(hostile.Device):
               (self.said - before)[hostile.RST])
         return self.said[hostile.ATTACH] > before[hostile.ATTACH]
 
-    def is_served(self, times, server):
+    def connects_well(self, times, server):
         """Connects in good order, so often, one after the other, and the program accepts each. Until it has accepted
         what was before, it may have no place: then once more.
         """
@@ -86,7 +86,7 @@ def test_pending_connections_that_come_to_nothing(workdir, kernel):
         for name, answers in ENDS.items():
             refused = () if answers[0][0] == hostile.RST else (hostile.RST,)
             device.connects(TIMES, answers, hostile.NEGOTIATE2, *refused)
-            device.is_served(2 * BACKLOG, server)
+            device.connects_well(2 * BACKLOG, server)
             assert vm.is_sound(), name
 
         # Who says nothing has a place for a second; more than there are places get none.
@@ -96,7 +96,7 @@ def test_pending_connections_that_come_to_nothing(workdir, kernel):
         until("the guest to answer all", lambda: (device.said - before).total() >= TIMES)
         assert (device.said - before)[hostile.NEGOTIATE2] <= BACKLOG + 1
         vm.run("sleep 2")
-        device.is_served(2 * BACKLOG, server)
+        device.connects_well(2 * BACKLOG, server)
 
         server.kill(9)
         vm.agent.kill_all()

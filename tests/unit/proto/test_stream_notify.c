@@ -946,11 +946,18 @@ static void test_trickles_of_programs_are_collected(void **state)
 	rig_free(rig);
 }
 
+/* Time for a rest. */
+static struct rig *flow_rig(void)
+{
+	struct rig_options options = { .spin_ns = 200000 };
+
+	return rig_new(&options);
+}
+
 /* Bytes that go one way: after a moment there is time between two looks, in which their owner may sleep. */
 static void test_flows_rest(void **state)
 {
-	struct rig_options options = { .spin_ns = 200000 };
-	struct rig *rig = rig_new(&options);
+	struct rig *rig = flow_rig();
 	struct rig_conn c;
 	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
 	unsigned looks = 0;
@@ -998,8 +1005,7 @@ static void test_flows_rest(void **state)
 /* An answer makes it a conversation, in which nobody is kept waiting. */
 static void test_flow_with_an_answer(void **state)
 {
-	struct rig_options options = { .spin_ns = 200000 };
-	struct rig *rig = rig_new(&options);
+	struct rig *rig = flow_rig();
 	struct rig_conn c;
 	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
 
@@ -1030,8 +1036,7 @@ static void test_flow_with_an_answer(void **state)
 /* A program that writes more than the guest reads: there is a short rest for the guest to make room. */
 static void test_flow_into_a_full_ring(void **state)
 {
-	struct rig_options options = { .spin_ns = 200000 };
-	struct rig *rig = rig_new(&options);
+	struct rig *rig = flow_rig();
 	struct rig_conn c;
 	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
 
