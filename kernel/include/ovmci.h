@@ -204,14 +204,29 @@ u64 ovmci_qpair_tail(const struct ovmci_qpair *qp);
 u64 ovmci_qpair_head(const struct ovmci_qpair *qp);
 
 /**
+ * struct ovmci_moved - what one needs to know to tell the peer, if it may sleep
+ * @from: our position before
+ * @left: what the peer has not read (enqueue), what it could write (dequeue), as ovmci_qpair_unread() and
+ *	  ovmci_qpair_peer_free() say, looked at after our position was published and a full barrier: so either this is
+ *	  what the peer saw when it last looked before it slept, or it has seen what we did
+ */
+struct ovmci_moved {
+	u64 from;
+	s64 left;
+};
+
+/**
  * ovmci_qpair_enqueue() - copy from @from into the ring what fits, and publish it
  *
  * Return: bytes; -EAGAIN: the ring is full; -EFAULT; -EBADMSG
  */
-ssize_t ovmci_qpair_enqueue(struct ovmci_qpair *qp, struct iov_iter *from, size_t len);
+ssize_t ovmci_qpair_enqueue(struct ovmci_qpair *qp, struct iov_iter *from, size_t len, struct ovmci_moved *ret_moved);
 
-/* ovmci_qpair_dequeue() - copy out at most @len; @peek: and leave it there. Return: as enqueue */
-ssize_t ovmci_qpair_dequeue(struct ovmci_qpair *qp, struct iov_iter *to, size_t len, bool peek);
+/* ovmci_qpair_dequeue() - copy out at most @len, and give the room back. Return: as enqueue */
+ssize_t ovmci_qpair_dequeue(struct ovmci_qpair *qp, struct iov_iter *to, size_t len, struct ovmci_moved *ret_moved);
+
+/* ovmci_qpair_peek() - copy out at most @len, and leave it there. Return: as enqueue */
+ssize_t ovmci_qpair_peek(const struct ovmci_qpair *qp, struct iov_iter *to, size_t len);
 
 /**
  * ovmci_qpair_mmap() - map the pair into a program: produce header page, produce data, consume header page, consume

@@ -13,29 +13,29 @@ static bool __init qstate_selftest(void)
 	bool ok = true;
 
 	/* WROTE: only when the ring was empty. */
-	T(vmsock_notify_wrote(&n, 1000, 0, 100, 100));
-	T(!vmsock_notify_wrote(&n, 1000, 100, 100, 200));
-	T(!vmsock_notify_wrote(&n, 1000, 200, 100, 50));
-	T(!vmsock_notify_wrote(&n, 1000, 300, 0, 0));
+	T(notify_wrote(&n, 1000, 0, 100, 100));
+	T(!notify_wrote(&n, 1000, 100, 100, 200));
+	T(!notify_wrote(&n, 1000, 200, 100, 50));
+	T(!notify_wrote(&n, 1000, 300, 0, 0));
 
 	/* READ: only when the ring was full, and then with a quarter free, or before we sleep. */
-	T(!vmsock_notify_took(&n, 1000, 0, 300, 301));
+	T(!notify_took(&n, 1000, 0, 300, 301));
 	T(!n.wants_room);
-	T(vmsock_notify_took(&n, 1000, 0, 300, 300));
+	T(notify_took(&n, 1000, 0, 300, 300));
 	T(n.wants_room);
 	notify_read_sent(&n);
 	T(!n.wants_room);
-	T(!vmsock_notify_took(&n, 1000, 300, 10, 10));
+	T(!notify_took(&n, 1000, 300, 10, 10));
 	T(n.wants_room);
-	T(!vmsock_notify_room(&n, 1000, 249, false));
-	T(vmsock_notify_room(&n, 1000, 249, true));
-	T(!vmsock_notify_room(&n, 1000, 0, true));
-	T(vmsock_notify_took(&n, 1000, 310, 240, 250));
+	T(!notify_room(&n, 1000, 249, false));
+	T(notify_room(&n, 1000, 249, true));
+	T(!notify_room(&n, 1000, 0, true));
+	T(notify_took(&n, 1000, 310, 240, 250));
 
 	/* An empty ring has enough room, however small it is. */
-	T(vmsock_notify_room(&n, 2, 1, false));
-	T(vmsock_notify_room(&n, 3, 2, false));
-	T(vmsock_notify_room(&n, 5, 4, false));
+	T(notify_room(&n, 2, 1, false));
+	T(notify_room(&n, 3, 2, false));
+	T(notify_room(&n, 5, 4, false));
 	return ok;
 }
 
@@ -44,25 +44,25 @@ static bool __init packet_notify_selftest(void)
 	struct notify n = {};
 	bool ok = true;
 
-	T(!vmsock_notify_wrote(&n, 1000, 0, 100, 100));
+	T(!notify_wrote(&n, 1000, 0, 100, 100));
 	n.wants_data = true;
-	T(vmsock_notify_wrote(&n, 1000, 100, 100, 200));
-	T(!vmsock_notify_wrote(&n, 1000, 200, 100, 0));
+	T(notify_wrote(&n, 1000, 100, 100, 200));
+	T(!notify_wrote(&n, 1000, 200, 100, 0));
 	notify_wrote_sent(&n);
-	T(!vmsock_notify_wrote(&n, 1000, 300, 100, 100));
-	T(!vmsock_notify_took(&n, 1000, 0, 500, 500));
+	T(!notify_wrote(&n, 1000, 300, 100, 100));
+	T(!notify_took(&n, 1000, 0, 500, 500));
 	n.wants_room = true;
-	T(vmsock_notify_took(&n, 1000, 500, 100, 700));
+	T(notify_took(&n, 1000, 500, 100, 700));
 	notify_read_sent(&n);
-	T(!vmsock_notify_took(&n, 1000, 600, 100, 700));
+	T(!notify_took(&n, 1000, 600, 100, 700));
 
 	/* Generations: one for each time that the end of the ring is reached. */
 	n = (struct notify){};
-	vmsock_notify_wrote(&n, 1000, 900, 99, 99);
+	notify_wrote(&n, 1000, 900, 99, 99);
 	T(n.produced == 0);
-	vmsock_notify_wrote(&n, 1000, 900, 100, 100);
+	notify_wrote(&n, 1000, 900, 100, 100);
 	T(n.produced == 1);
-	vmsock_notify_took(&n, 1000, 999, 1, 1);
+	notify_took(&n, 1000, 999, 1, 1);
 	T(n.consumed == 1 && n.produced == 1);
 	T(wait_is(vmsock_notify_wait_read(&n, 1000, 900, 99), 1, 999));
 	T(wait_is(vmsock_notify_wait_read(&n, 1000, 900, 100), 2, 0));

@@ -110,33 +110,59 @@ static void set_head(struct ovmci_qpair *qp, u64 head)
 	virt_store_release((__le64 *)(qp->produce->header + VMCI_QUEUE_HEAD_OFFSET), cpu_to_le64(head));
 }
 
-bool ovmci_qpair_is_dead(const struct ovmci_qpair *qp)
+static __always_inline bool is_dead(const struct ovmci_qpair *qp)
 {
 	return qp->session && qp->session != vmci_session();
 }
+
+bool ovmci_qpair_is_dead(const struct ovmci_qpair *qp)
+{
+	return is_dead(qp);
+}
 EXPORT_SYMBOL_GPL(ovmci_qpair_is_dead);
+
+/* What the functions below return, for those here that are called for each few bytes. */
+static __always_inline s64 room(const struct ovmci_qpair *qp)
+{
+	return is_dead(qp) ? -ENODEV : ring_free(qp->produce->size, READ_ONCE(qp->tail), peer_head(qp));
+}
+
+static __always_inline s64 ready(const struct ovmci_qpair *qp)
+{
+	return is_dead(qp) ? -ENODEV : ring_ready(qp->consume->size, peer_tail(qp), READ_ONCE(qp->head));
+}
+
+static __always_inline s64 unread(const struct ovmci_qpair *qp)
+{
+	return is_dead(qp) ? -ENODEV : ring_ready(qp->produce->size, READ_ONCE(qp->tail), peer_head(qp));
+}
+
+static __always_inline s64 peer_room(const struct ovmci_qpair *qp)
+{
+	return is_dead(qp) ? -ENODEV : ring_free(qp->consume->size, peer_tail(qp), READ_ONCE(qp->head));
+}
 
 s64 ovmci_qpair_free(const struct ovmci_qpair *qp)
 {
-	return ovmci_qpair_is_dead(qp) ? -ENODEV : ring_free(qp->produce->size, READ_ONCE(qp->tail), peer_head(qp));
+	return room(qp);
 }
 EXPORT_SYMBOL_GPL(ovmci_qpair_free);
 
 s64 ovmci_qpair_ready(const struct ovmci_qpair *qp)
 {
-	return ovmci_qpair_is_dead(qp) ? -ENODEV : ring_ready(qp->consume->size, peer_tail(qp), READ_ONCE(qp->head));
+	return ready(qp);
 }
 EXPORT_SYMBOL_GPL(ovmci_qpair_ready);
 
 s64 ovmci_qpair_unread(const struct ovmci_qpair *qp)
 {
-	return ovmci_qpair_is_dead(qp) ? -ENODEV : ring_ready(qp->produce->size, READ_ONCE(qp->tail), peer_head(qp));
+	return unread(qp);
 }
 EXPORT_SYMBOL_GPL(ovmci_qpair_unread);
 
 s64 ovmci_qpair_peer_free(const struct ovmci_qpair *qp)
 {
-	return ovmci_qpair_is_dead(qp) ? -ENODEV : ring_free(qp->consume->size, peer_tail(qp), READ_ONCE(qp->head));
+	return peer_room(qp);
 }
 EXPORT_SYMBOL_GPL(ovmci_qpair_peer_free);
 
@@ -154,20 +180,21 @@ EXPORT_SYMBOL_GPL(ovmci_qpair_head);
 
 /* --- Data ------------------------------------------------------------------------------------------------------- */
 
-ssize_t ovmci_qpair_enqueue(struct ovmci_qpair *qp, struct iov_iter *from, size_t len)
+ssize_t ovmci_qpair_enqueue(struct ovmci_qpair *qp, struct iov_iter *from, size_t len, struct ovmci_moved *ret_moved)
 {
 	const struct qring *ring = qp->produce;
-	s64 room = ovmci_qpair_free(qp);
 	u64 run, done = 0, tail = qp->tail;
+	s64 n = room(qp);
 
-	if (room < 0)
-		return (ssize_t)room;
+	if (n < 0)
+		return (ssize_t)n;
 	len = min_t(u64, len, iov_iter_count(from));
 	if (!len)
 		return 0;
-	if (!room)
+	if (!n)
 		return -EAGAIN;
-	len = min_t(u64, len, (u64)room);
+	len = min_t(u64, len, (u64)n);
+	ret_moved->from = tail;
 	while (done < len) {
 		size_t copied;
 
@@ -181,24 +208,27 @@ ssize_t ovmci_qpair_enqueue(struct ovmci_qpair *qp, struct iov_iter *from, size_
 	if (!done)
 		return -EFAULT;
 	set_tail(qp, tail);
+	virt_mb();
+	ret_moved->left = unread(qp);
 	return (ssize_t)done;
 }
 EXPORT_SYMBOL_GPL(ovmci_qpair_enqueue);
 
-ssize_t ovmci_qpair_dequeue(struct ovmci_qpair *qp, struct iov_iter *to, size_t len, bool peek)
+/* Return: bytes, and where the next ones are; or as ovmci_qpair_dequeue() */
+static ssize_t copy_out(const struct ovmci_qpair *qp, struct iov_iter *to, size_t len, u64 *ret_head)
 {
 	const struct qring *ring = qp->consume;
-	s64 ready = ovmci_qpair_ready(qp);
 	u64 run, done = 0, head = qp->head;
+	s64 n = ready(qp);
 
-	if (ready < 0)
-		return (ssize_t)ready;
+	if (n < 0)
+		return (ssize_t)n;
 	len = min_t(u64, len, iov_iter_count(to));
 	if (!len)
 		return 0;
-	if (!ready)
+	if (!n)
 		return -EAGAIN;
-	len = min_t(u64, len, (u64)ready);
+	len = min_t(u64, len, (u64)n);
 	while (done < len) {
 		size_t copied;
 
@@ -209,19 +239,38 @@ ssize_t ovmci_qpair_dequeue(struct ovmci_qpair *qp, struct iov_iter *to, size_t 
 		if (copied < run)
 			break;
 	}
-	if (!done)
-		return -EFAULT;
-	if (!peek)
-		set_head(qp, head);
-	return (ssize_t)done;
+	*ret_head = head;
+	return done ? (ssize_t)done : -EFAULT;
+}
+
+ssize_t ovmci_qpair_dequeue(struct ovmci_qpair *qp, struct iov_iter *to, size_t len, struct ovmci_moved *ret_moved)
+{
+	u64 head;
+	ssize_t r = copy_out(qp, to, len, &head);
+
+	if (r <= 0)
+		return r;
+	ret_moved->from = qp->head;
+	set_head(qp, head);
+	virt_mb();
+	ret_moved->left = peer_room(qp);
+	return r;
 }
 EXPORT_SYMBOL_GPL(ovmci_qpair_dequeue);
+
+ssize_t ovmci_qpair_peek(const struct ovmci_qpair *qp, struct iov_iter *to, size_t len)
+{
+	u64 head;
+
+	return copy_out(qp, to, len, &head);
+}
+EXPORT_SYMBOL_GPL(ovmci_qpair_peek);
 
 int ovmci_qpair_mmap(struct ovmci_qpair *qp, struct vm_area_struct *vma)
 {
 	int r;
 
-	if (ovmci_qpair_is_dead(qp))
+	if (is_dead(qp))
 		return -ENODEV;
 	if (vma_pages(vma) != qp->qmem->count || !(vma->vm_flags & VM_SHARED))
 		return -EINVAL;

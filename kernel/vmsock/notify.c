@@ -14,27 +14,6 @@
  */
 #include "notify.h"
 
-bool vmsock_notify_wrote(struct notify *n, u64 size, u64 tail, u64 bytes, u64 unread)
-{
-	if (bytes >= size - tail)
-		n->produced++;
-	return n->qstate ? bytes && unread == bytes : n->wants_data && unread;
-}
-
-bool vmsock_notify_took(struct notify *n, u64 size, u64 head, u64 bytes, u64 room)
-{
-	if (bytes >= size - head)
-		n->consumed++;
-	if (n->qstate && bytes && room == bytes)
-		n->wants_room = true;
-	return vmsock_notify_room(n, size, room, false);
-}
-
-bool vmsock_notify_room(const struct notify *n, u64 size, u64 room, bool last)
-{
-	return n->wants_room && room && (last || room >= size / 4);
-}
-
 struct notify_wait vmsock_notify_wait_read(const struct notify *n, u64 size, u64 head, u64 bytes)
 {
 	u64 left = size - head;

@@ -31,7 +31,7 @@ struct notify_wait {
 };
 
 /**
- * vmsock_notify_wrote() - account for bytes written
+ * notify_wrote() - account for bytes written
  * @size:   of the ring
  * @tail:   our position before
  * @bytes:  that were written
@@ -39,7 +39,12 @@ struct notify_wait {
  *
  * Return: is WROTE due? Then notify_wrote_sent() when it was sent.
  */
-bool vmsock_notify_wrote(struct notify *n, u64 size, u64 tail, u64 bytes, u64 unread);
+static inline bool notify_wrote(struct notify *n, u64 size, u64 tail, u64 bytes, u64 unread)
+{
+	if (bytes >= size - tail)
+		n->produced++;
+	return n->qstate ? bytes && unread == bytes : n->wants_data && unread;
+}
 
 static inline void notify_wrote_sent(struct notify *n)
 {
@@ -47,22 +52,32 @@ static inline void notify_wrote_sent(struct notify *n)
 }
 
 /**
- * vmsock_notify_took() - account for bytes taken out of the ring
- * @head: our position before
- * @room: what the peer could write, looked at after the bytes were given free and a full barrier
- *
- * Return: is READ due? Then notify_read_sent() when it was sent.
- */
-bool vmsock_notify_took(struct notify *n, u64 size, u64 head, u64 bytes, u64 room);
-
-/**
- * vmsock_notify_room() - is READ due for an end that wants room, of which there is @room?
+ * notify_room() - is READ due for an end that wants room, of which there is @room?
  * @last: we are about to sleep, so that this is the last chance
  *
  * A peer that was woken for each byte would do nothing else. So it is woken when a quarter of the ring is free, which
  * is always true of an empty ring.
  */
-bool vmsock_notify_room(const struct notify *n, u64 size, u64 room, bool last);
+static inline bool notify_room(const struct notify *n, u64 size, u64 room, bool last)
+{
+	return n->wants_room && room && (last || room >= size / 4);
+}
+
+/**
+ * notify_took() - account for bytes taken out of the ring
+ * @head: our position before
+ * @room: what the peer could write, looked at after the bytes were given free and a full barrier
+ *
+ * Return: is READ due? Then notify_read_sent() when it was sent.
+ */
+static inline bool notify_took(struct notify *n, u64 size, u64 head, u64 bytes, u64 room)
+{
+	if (bytes >= size - head)
+		n->consumed++;
+	if (n->qstate && bytes && room == bytes)
+		n->wants_room = true;
+	return notify_room(n, size, room, false);
+}
 
 static inline void notify_read_sent(struct notify *n)
 {

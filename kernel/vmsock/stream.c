@@ -142,16 +142,20 @@ int vmsock_stream_shutdown(struct vsock_sock *vsk, int mode)
 
 /* --- Rings -------------------------------------------------------------------------------------------------------- */
 
-/* A count of bytes in a ring; 0 if there is none, or if the stream had to be reset. Each write asks twice: inline. */
-static __always_inline u64 count(struct vsock_sock *vsk, s64 (*of)(const struct ovmci_qpair *qp))
+/* @bytes in a ring; 0 if they are none, and the stream had to be reset. Each write asks twice: inline. */
+static __always_inline u64 sane(struct vsock_sock *vsk, s64 bytes)
 {
-	struct vmsock *t = vmsock_trans(vsk);
-	s64 bytes = t->qp ? of(t->qp) : 0;
-
 	if (bytes >= 0)
 		return bytes;
 	broken(vsk, bytes);
 	return 0;
+}
+
+static __always_inline u64 count(struct vsock_sock *vsk, s64 (*of)(const struct ovmci_qpair *qp))
+{
+	struct vmsock *t = vmsock_trans(vsk);
+
+	return t->qp ? sane(vsk, of(t->qp)) : 0;
 }
 
 s64 vmsock_stream_has_data(struct vsock_sock *vsk)
@@ -186,65 +190,71 @@ static void send_last_read(struct vsock_sock *vsk)
 	struct vmsock *t = vmsock_trans(vsk);
 
 	if (t->notify.wants_room && !(t->owed & OWED_READ) &&
-	    vmsock_notify_room(&t->notify, t->size, count(vsk, ovmci_qpair_peer_free), true))
+	    notify_room(&t->notify, t->size, count(vsk, ovmci_qpair_peer_free), true))
 		send_read(vsk);
+}
+
+/* What a copy has come to. Return: bytes, or what the program is told */
+static ssize_t outcome(struct vsock_sock *vsk, size_t done, ssize_t r)
+{
+	if (r < 0 && r != -EFAULT && r != -EAGAIN && r != -EPIPE)
+		r = broken(vsk, r);
+	return done ?: r;
 }
 
 ssize_t vmsock_stream_enqueue(struct vsock_sock *vsk, struct msghdr *msg, size_t len)
 {
 	struct vmsock *t = vmsock_trans(vsk);
-	size_t done = 0, piece;
 	ssize_t r = t->qp ? 0 : -EPIPE;
-	u64 tail;
+	struct ovmci_moved moved;
+	size_t done = 0, piece;
 
 	while (done < len && t->qp) {
 		piece = min_t(size_t, len - done, PIECE);
-		tail = ovmci_qpair_tail(t->qp);
-		r = ovmci_qpair_enqueue(t->qp, &msg->msg_iter, piece);
+		r = ovmci_qpair_enqueue(t->qp, &msg->msg_iter, piece, &moved);
 		if (r <= 0)
 			break;
 		done += r;
-		virt_mb();	/* our tail before the peer's head: see notify.c */
-		if (vmsock_notify_wrote(&t->notify, t->size, tail, r, count(vsk, ovmci_qpair_unread)))
+		if (notify_wrote(&t->notify, t->size, moved.from, r, sane(vsk, moved.left)))
 			send_wrote(vsk);
 		if (r < piece)
 			break;
 	}
 	if (done && !t->notify.qstate)
 		vmsock_wait_end(t, WAIT_ROOM);
-	if (r < 0 && r != -EFAULT && r != -EAGAIN)
-		r = broken(vsk, r);
-	return done ?: r;
+	return outcome(vsk, done, r);
+}
+
+static ssize_t peek(struct vsock_sock *vsk, struct msghdr *msg, size_t len)
+{
+	struct vmsock *t = vmsock_trans(vsk);
+
+	return outcome(vsk, 0, t->qp ? ovmci_qpair_peek(t->qp, &msg->msg_iter, len) : 0);
 }
 
 ssize_t vmsock_stream_dequeue(struct vsock_sock *vsk, struct msghdr *msg, size_t len, int flags)
 {
 	struct vmsock *t = vmsock_trans(vsk);
-	bool peek = flags & MSG_PEEK;
+	struct ovmci_moved moved;
 	size_t done = 0, piece;
 	ssize_t r = 0;
-	u64 head;
 
+	if (flags & MSG_PEEK)
+		return peek(vsk, msg, len);
 	while (done < len && t->qp) {
-		piece = peek ? len : min_t(size_t, len - done, PIECE);
-		head = ovmci_qpair_head(t->qp);
-		r = ovmci_qpair_dequeue(t->qp, &msg->msg_iter, piece, peek);
+		piece = min_t(size_t, len - done, PIECE);
+		r = ovmci_qpair_dequeue(t->qp, &msg->msg_iter, piece, &moved);
 		if (r <= 0)
 			break;
 		done += r;
-		if (peek)
-			break;
-		virt_mb();	/* our head before the peer's tail: see notify.c */
-		if (vmsock_notify_took(&t->notify, t->size, head, r, count(vsk, ovmci_qpair_peer_free)))
+		if (notify_took(&t->notify, t->size, moved.from, r, sane(vsk, moved.left)))
 			send_read(vsk);
 		if (r < piece)
 			break;
 	}
-	if (done && !peek && !t->notify.qstate)
+	if (done && !t->notify.qstate)
 		vmsock_wait_end(t, WAIT_DATA);
-	if (r < 0 && r != -EFAULT && r != -EAGAIN)
-		r = broken(vsk, r);
-	return done ?: r;
+	return outcome(vsk, done, r);
 }
 
 /* --- Waiting ------------------------------------------------------------------------------------------------------ */
@@ -344,7 +354,7 @@ static void connected_packet(struct sock *sk, const struct packet *p)
 		if (t->notify.qstate)
 			break;
 		t->notify.wants_room = true;
-		if (vmsock_notify_room(&t->notify, t->size, count(vsk, ovmci_qpair_peer_free), false))
+		if (notify_room(&t->notify, t->size, count(vsk, ovmci_qpair_peer_free), false))
 			send_read(vsk);
 		break;
 	default:	/* has no meaning any more (9.4) */
