@@ -2,10 +2,14 @@
 /*
  * DOC: Theory of operation
  *
- * The pages of a queue pair are allocated one by one, and mapped into the kernel in one piece, so that copies are as
- * long as the ring lets them be. The device knows them by their addresses, from the request for a queue pair until it
- * has confirmed the detach or was reset: meanwhile they are in the list of mapped ones, and whoever else lets go of
- * them, they stay (@orphan). Programs that have them mapped hold references of their own.
+ * The kernel sees the data of a ring in one piece, so that copies are as long as the ring lets them be. If there are
+ * pages side by side to be had at once, it has them at their own address. Else they are allocated one by one, and
+ * mapped; that costs more, also for each copy, as what checks those for programs ("hardened usercopy") looks each
+ * mapped address up in a tree. Either way each page has its own count of references: programs that have them mapped
+ * hold some.
+ *
+ * The device knows the pages by their addresses, from the request for a queue pair until it has confirmed the detach or
+ * was reset: meanwhile they are in the list of mapped ones, and whoever else lets go of them, they stay (@orphan).
  */
 #include <linux/atomic.h>
 #include <linux/dma-mapping.h>
@@ -18,6 +22,8 @@
 #include "qmem.h"
 #include "qpair.h"
 
+#define SIDE_BY_SIDE_MAX 1024		/* pages: the kernel has no larger piece on all machines */
+
 static LIST_HEAD(mapped);		/* under the device's lock */
 static atomic64_t used = ATOMIC64_INIT(0);
 
@@ -27,11 +33,6 @@ static bool charge(u64 bytes)
 		return true;
 	atomic64_sub((s64)bytes, &used);
 	return false;
-}
-
-static unsigned long pages_for(u64 size)
-{
-	return 1 + (unsigned long)DIV_ROUND_UP(size, PAGE_SIZE);
 }
 
 /* What the quota counts: whole pages of data. The pairs are limited in number, and so are the header pages. */
@@ -45,8 +46,8 @@ static void release(struct kref *ref)
 	struct qmem *qmem = container_of(ref, struct qmem, ref);
 	unsigned long i;
 
-	if (qmem->address)
-		vunmap(qmem->address);
+	vunmap(qmem->ring[0].mapped);
+	vunmap(qmem->ring[1].mapped);
 	for (i = 0; qmem->pages && i < qmem->count; i++) {
 		if (qmem->pages[i])
 			put_page(qmem->pages[i]);
@@ -63,31 +64,76 @@ void qmem_put(struct qmem *qmem)
 	kref_put(&qmem->ref, release);
 }
 
-static int alloc_pages_of(struct qmem *qmem)
+/* Return: pages side by side, if there are some at once */
+static void *alloc_side_by_side(unsigned long count)
+{
+	gfp_t gfp = (GFP_KERNEL_ACCOUNT & ~__GFP_DIRECT_RECLAIM) | __GFP_ZERO | __GFP_NOWARN | __GFP_NORETRY;
+
+	return count <= SIDE_BY_SIDE_MAX ? alloc_pages_exact(count * PAGE_SIZE, gfp) : NULL;
+}
+
+static int alloc_single(struct page **pages, unsigned long count)
 {
 	unsigned long i;
 
-	qmem->pages = kvcalloc(qmem->count, sizeof(*qmem->pages), GFP_KERNEL_ACCOUNT);
-	qmem->addresses = kvcalloc(qmem->count, sizeof(*qmem->addresses), GFP_KERNEL_ACCOUNT);
-	if (!qmem->pages || !qmem->addresses)
-		return -ENOMEM;
-	for (i = 0; i < qmem->count; i++) {
-		qmem->pages[i] = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN);
-		if (!qmem->pages[i])
+	for (i = 0; i < count; i++) {
+		pages[i] = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN);
+		if (!pages[i])
 			return -ENOMEM;
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();
 	}
-	qmem->address = vmap(qmem->pages, (unsigned int)qmem->count, VM_MAP, PAGE_KERNEL);
-	return qmem->address ? 0 : -ENOMEM;
+	return 0;
 }
 
-static void set_ring(struct qmem *qmem, struct qring *ring, unsigned long first)
+static int alloc_data(struct qring *ring)
 {
-	ring->pages = qmem->pages + first;
-	ring->header = qmem->address + first * PAGE_SIZE;
-	ring->data = ring->header + PAGE_SIZE;
+	struct page **pages = ring->pages + 1;
+	unsigned long i, count = ring->count - 1;
+	int r;
+
+	if (!count)
+		return 0;
+	ring->data = alloc_side_by_side(count);
+	if (ring->data) {
+		for (i = 0; i < count; i++)
+			pages[i] = virt_to_page(ring->data + i * PAGE_SIZE);
+		return 0;
+	}
+	r = alloc_single(pages, count);
+	if (r)
+		return r;
+	ring->mapped = vmap(pages, (unsigned int)count, VM_MAP, PAGE_KERNEL);
+	ring->data = ring->mapped;
+	return ring->data ? 0 : -ENOMEM;
+}
+
+static int alloc_ring(struct qring *ring, struct page **pages)
+{
+	int r;
+
+	ring->pages = pages;
+	r = alloc_single(pages, 1);
+	if (r)
+		return r;
+	ring->header = page_address(pages[0]);
+	return alloc_data(ring);
+}
+
+static int alloc_rings(struct qmem *qmem)
+{
+	qmem->pages = kvcalloc(qmem->count, sizeof(*qmem->pages), GFP_KERNEL_ACCOUNT);
+	qmem->addresses = kvcalloc(qmem->count, sizeof(*qmem->addresses), GFP_KERNEL_ACCOUNT);
+	if (!qmem->pages || !qmem->addresses)
+		return -ENOMEM;
+	return alloc_ring(&qmem->ring[0], qmem->pages) ?: alloc_ring(&qmem->ring[1], qmem->pages + qmem->ring[0].count);
+}
+
+static void set_size(struct qring *ring, u64 size)
+{
+	ring->size = size;
+	ring->count = 1 + (unsigned long)DIV_ROUND_UP(size, PAGE_SIZE);
 }
 
 struct qmem *qmem_new(u64 produce, u64 consume)
@@ -102,22 +148,18 @@ struct qmem *qmem_new(u64 produce, u64 consume)
 		return ERR_PTR(-ENOMEM);
 	kref_init(&qmem->ref);
 	INIT_LIST_HEAD(&qmem->entry);
-	qmem->ring[0].size = produce;
-	qmem->ring[0].count = pages_for(produce);
-	qmem->ring[1].size = consume;
-	qmem->ring[1].count = pages_for(consume);
+	set_size(&qmem->ring[0], produce);
+	set_size(&qmem->ring[1], consume);
 	qmem->count = qmem->ring[0].count + qmem->ring[1].count;
 	if (!charge(data_bytes(qmem))) {
 		kfree(qmem);
 		return ERR_PTR(-ENOBUFS);
 	}
-	r = alloc_pages_of(qmem);
+	r = alloc_rings(qmem);
 	if (r) {
 		qmem_put(qmem);
 		return ERR_PTR(r);
 	}
-	set_ring(qmem, &qmem->ring[0], 0);
-	set_ring(qmem, &qmem->ring[1], qmem->ring[0].count);
 	return qmem;
 }
 
@@ -188,3 +230,7 @@ int qmem_mmap(struct qring *ring, struct vm_area_struct *vma, unsigned long addr
 
 	return vm_insert_pages(vma, address, ring->pages, &left);
 }
+
+#ifdef OVMCI_DEBUG
+#include "selftest/qmem.c"
+#endif
