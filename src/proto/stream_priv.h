@@ -75,7 +75,7 @@ enum stream_state {
  * @gen_p, @gen_c: times the produce and the consume ring wrapped (8.4)
  * @hot_left:      how long to go on polling
  * @looked_at:     when it was polled last
- * @spin_ns:       how long to poll after bytes moved: config.spin_ns, or less where that was in vain
+ * @spin_ns:       how long to poll after bytes moved: full_wait(), or less where that was in vain
  * @active_at:     when bytes moved last
  * @closing_ns:    (closing) time between two looks at the ring
  * @flow:          turns in a row that moved bytes in the direction of @flow_in, and none in the other

@@ -424,6 +424,12 @@ static void give_up(struct stream *s, int error)
 	stream_reset(s, "ring index out of range");
 }
 
+/* A guest at the other side has to be woken, and may have to be let run, before it answers. */
+static uint64_t full_wait(const struct stream *s)
+{
+	return s->local_cid == VMCI_CID_HOST ? s->t->config.spin_ns : 2 * s->t->config.spin_ns;
+}
+
 /*
  * Bytes moved: poll for a while. A stream whose last wait was worth it is waited for in full; for one that
  * came later than that, the wait is halved each time, so that a quiet stream costs next to nothing. A flow, which rests
@@ -431,7 +437,7 @@ static void give_up(struct stream *s, int error)
  */
 static void stay_hot(struct stream *s, uint64_t now)
 {
-	uint64_t full = s->t->config.spin_ns;
+	uint64_t full = full_wait(s);
 
 	if (s->on & ON_HOT || s->flow >= FLOW_TURNS || now - s->active_at <= full) {
 		s->spin_ns = full;
@@ -630,7 +636,7 @@ void pump_start(struct stream *s, bool as_server)
 {
 	if (as_server)
 		start_fresh(s);
-	s->spin_ns = s->t->config.spin_ns;
+	s->spin_ns = full_wait(s);
 	s->active_at = s->t->ports.now(s->t->ports.ctx);
 	stream_log(s, LOG_LEVEL_DEBUG, "connected, %s notification, rings of %u bytes", s->qstate ? "queue-state" : "packet",
 		   s->size);

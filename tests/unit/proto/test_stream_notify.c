@@ -636,6 +636,31 @@ static void test_hot_stream_cools_down(void **state)
 	rig_free(rig);
 }
 
+/* Another guest has to be woken before it answers: it gets twice as long, at first and after each byte. */
+static void test_hot_stream_of_a_neighbour(void **state)
+{
+	struct rig *rig = hot_rig();
+	struct rig_conn c;
+	uint64_t start;
+
+	(void)state;
+	rig->local_cid = 42;
+	quiet(rig, true, RIG_FOREVER, &c);
+	for (int i = 0; i < 3; i++) {
+		rig_write(&c, 100);
+		rig_say(&c, PACKET_WROTE, 0);
+		start = rig->now;
+		assert_true(round_of(rig));
+		rig->now = start + SPIN;
+		assert_true(round_of(rig));
+		rig->now = start + 2 * SPIN - 1;
+		assert_true(round_of(rig));
+		rig->now = start + 2 * SPIN;
+		assert_false(round_of(rig));
+	}
+	rig_free(rig);
+}
+
 /* Bytes start the time anew. */
 static void test_hot_stream_stays_hot_while_bytes_come(void **state)
 {
@@ -1112,6 +1137,7 @@ int main(void)
 		TEST(test_owing_streams_may_end),
 		cmocka_unit_test(test_hot_stream_shows_one_byte_less),
 		cmocka_unit_test(test_hot_stream_cools_down),
+		cmocka_unit_test(test_hot_stream_of_a_neighbour),
 		cmocka_unit_test(test_hot_stream_stays_hot_while_bytes_come),
 		cmocka_unit_test(test_hot_stream_looks_once_more_before_it_sleeps),
 		cmocka_unit_test(test_hot_stream_finds_room),
