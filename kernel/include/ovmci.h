@@ -217,8 +217,9 @@ struct ovmci_moved {
 
 /**
  * ovmci_qpair_enqueue() - copy from @from into the ring what fits, and publish it
+ * @ret_moved: filled if bytes were moved; its @left is negative where the pair has become of no use since. Or NULL
  *
- * Return: bytes; -EAGAIN: the ring is full; -EFAULT; -EBADMSG
+ * Return: bytes; -EAGAIN: the ring is full; -EFAULT; -EBADMSG, -ENODEV: the pair is of no use any more
  */
 ssize_t ovmci_qpair_enqueue(struct ovmci_qpair *qp, struct iov_iter *from, size_t len, struct ovmci_moved *ret_moved);
 

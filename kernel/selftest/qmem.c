@@ -34,6 +34,7 @@ static bool __init rings_selftest(u64 produce, u64 consume, bool is_mapped)
 	T(qmem->ring[1].pages == qmem->pages + qmem->ring[0].count);
 	T(is_in_order(&qmem->ring[0]) && is_in_order(&qmem->ring[1]));
 	T(!is_mapped || qmem->ring[0].mapped);
+	T(produce > PAGE_SIZE || !qmem->ring[0].mapped);
 	qmem_put(qmem);
 	T(atomic64_read(&used) == before);
 	return ok;

@@ -3,7 +3,7 @@
  * DOC: Theory of operation
  *
  * The kernel sees the data of a ring in one piece, so that copies are as long as the ring lets them be. If there are
- * pages side by side to be had at once, it has them at their own address. Else they are allocated one by one, and
+ * free pages side by side, it has them at their own address. Else they are allocated one by one, and
  * mapped; that costs more, also for each copy, as what checks those for programs ("hardened usercopy") looks each
  * mapped address up in a tree. Either way each page has its own count of references: programs that have them mapped
  * hold some.
@@ -64,10 +64,10 @@ void qmem_put(struct qmem *qmem)
 	kref_put(&qmem->ref, release);
 }
 
-/* Return: pages side by side, if there are some at once */
+/* Return: pages side by side, if there are some. Nobody is made to clear others away, and reserves are not touched. */
 static void *alloc_side_by_side(unsigned long count)
 {
-	gfp_t gfp = (GFP_KERNEL_ACCOUNT & ~__GFP_DIRECT_RECLAIM) | __GFP_ZERO | __GFP_NOWARN | __GFP_NORETRY;
+	gfp_t gfp = (GFP_KERNEL_ACCOUNT & ~__GFP_RECLAIM) | __GFP_NOMEMALLOC | __GFP_ZERO | __GFP_NOWARN;
 
 	return count <= SIDE_BY_SIDE_MAX ? alloc_pages_exact(count * PAGE_SIZE, gfp) : NULL;
 }

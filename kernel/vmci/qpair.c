@@ -194,7 +194,8 @@ ssize_t ovmci_qpair_enqueue(struct ovmci_qpair *qp, struct iov_iter *from, size_
 	if (!n)
 		return -EAGAIN;
 	len = min_t(u64, len, (u64)n);
-	ret_moved->from = tail;
+	if (ret_moved)
+		ret_moved->from = tail;
 	while (done < len) {
 		size_t copied;
 
@@ -208,8 +209,10 @@ ssize_t ovmci_qpair_enqueue(struct ovmci_qpair *qp, struct iov_iter *from, size_
 	if (!done)
 		return -EFAULT;
 	set_tail(qp, tail);
-	virt_mb();
-	ret_moved->left = unread(qp);
+	if (ret_moved) {
+		virt_mb();
+		ret_moved->left = unread(qp);
+	}
 	return (ssize_t)done;
 }
 EXPORT_SYMBOL_GPL(ovmci_qpair_enqueue);
@@ -250,10 +253,13 @@ ssize_t ovmci_qpair_dequeue(struct ovmci_qpair *qp, struct iov_iter *to, size_t 
 
 	if (r <= 0)
 		return r;
-	ret_moved->from = qp->head;
+	if (ret_moved)
+		ret_moved->from = qp->head;
 	set_head(qp, head);
-	virt_mb();
-	ret_moved->left = peer_room(qp);
+	if (ret_moved) {
+		virt_mb();
+		ret_moved->left = peer_room(qp);
+	}
 	return r;
 }
 EXPORT_SYMBOL_GPL(ovmci_qpair_dequeue);

@@ -424,7 +424,7 @@ static void give_up(struct stream *s, int error)
 	stream_reset(s, "ring index out of range");
 }
 
-/* A guest at the other side has to be woken, and may have to be let run, before it answers. */
+/* Another guest has to be woken, and may have to be let run, before it answers. Programs in contexts of theirs are few. */
 static uint64_t full_wait(const struct stream *s)
 {
 	return s->local_cid == VMCI_CID_HOST ? s->t->config.spin_ns : 2 * s->t->config.spin_ns;

@@ -260,14 +260,14 @@ static inline s64 vmci_qpair_consume_buf_ready(struct vmci_qp *qp) { return ours
 
 static inline ssize_t vmci_qpair_enquev(struct vmci_qp *qp, struct msghdr *msg, size_t size, int mode)
 {
-	ssize_t n = ovmci_qpair_enqueue(qp, &msg->msg_iter, size);
+	ssize_t n = ovmci_qpair_enqueue(qp, &msg->msg_iter, size, NULL);
 
 	return n == -EAGAIN ? VMCI_ERROR_QUEUEPAIR_NOSPACE : n < 0 ? VMCI_ERROR_INVALID_SIZE : n;
 }
 
 static inline ssize_t vmci_qpair_dequev(struct vmci_qp *qp, struct msghdr *msg, size_t size, int mode)
 {
-	ssize_t n = ovmci_qpair_dequeue(qp, &msg->msg_iter, size, false);
+	ssize_t n = ovmci_qpair_dequeue(qp, &msg->msg_iter, size, NULL);
 
 	return n == -EAGAIN ? VMCI_ERROR_QUEUEPAIR_NODATA : n < 0 ? VMCI_ERROR_INVALID_SIZE : n;
 }
