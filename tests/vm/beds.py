@@ -6,6 +6,7 @@ import os
 import pytest
 from testbed import Bed, FabricBed
 from testbed.process import BUILD
+from testbed.vm import CHECKED
 
 # scripts/check --all: the tests on all beds and in full length, where else what differs is enough.
 EVERYTHING = "EVERYTHING" in os.environ
@@ -20,6 +21,8 @@ if EVERYTHING:
 OURS = [("6.12", "mmio", "ours"), ("newest", "mmio", "ours"), ("6.12", "classic", "ours"), ("6.1", "mmio", "ours"),
         ("6.12", "legacy", "ours")]
 CORE = {OURS[3], OURS[4]}
+if EVERYTHING:
+    OURS += [(CHECKED, "mmio", "ours")]     # with KASAN and lockdep: slow
 CORE_TESTS = ("test_streams",)
 
 # Of the tests with vmcid, those that run with our modules, too.
@@ -92,12 +95,16 @@ class FabricHolder:
     def __init__(self, drivers):
         self.drivers, self.bed = drivers, None
 
+    def kernel(self, name, kernel):
+        return CHECKED if EVERYTHING and self.drivers == "ours" and name == "trixie" else kernel
+
     def get(self):
         if self.bed and not self.bed.is_alive:
             self.close()
         if not self.bed:
-            self.bed = FabricBed({name: (*rest, {**options, "drivers": self.drivers, "files": FILES})
-                                  for name, (*rest, options) in MACHINES.items()}, conf=CONF)
+            self.bed = FabricBed({name: (self.kernel(name, kernel), *rest,
+                                         {**options, "drivers": self.drivers, "files": FILES})
+                                  for name, (kernel, *rest, options) in MACHINES.items()}, conf=CONF)
         return self.bed
 
     def close(self):

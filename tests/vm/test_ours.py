@@ -4,14 +4,15 @@
 import re
 
 import pytest
-from beds import OURS, only
+from beds import EVERYTHING, OURS, only
 from test_lifecycle import OpenStreams, works
 from testbed import KERNELS, VM, Bed, Device, FabricBed, echo_server, names, until
-from testbed.vm import kernel_files
+from testbed.vm import CHECKED, kernel_files
 
 LOADS = 200
-bed_of_6_12 = only(OURS[0])
-both_beds = only(OURS[0], OURS[1])
+beds_of_6_12 = only(OURS[0], *OURS[5:])
+both_beds = only(*OURS[:2], *OURS[5:])
+kernels_6_12 = pytest.mark.parametrize("kernel", ["6.12"] + [CHECKED] * EVERYTHING)
 
 WHERE = """
 device=$(grep -l 0x0740 /sys/bus/pci/devices/*/device); device=${device%/device}; device=${device##*/}
@@ -31,7 +32,7 @@ done
 """
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", [*KERNELS] + [CHECKED] * EVERYTHING)
 def test_self_tests_pass_at_load(workdir, kernel):
     device = Device(workdir)
     vm = VM(workdir, kernel, device.socket, drivers="debug").ready()
@@ -51,8 +52,9 @@ def memory(vm):
     return sum(kilobytes.values()) // 4, free // 4
 
 
-def test_loaded_200_times_with_traffic(workdir):
-    fabric = FabricBed({"one": ("6.12", 101, {}, {"drivers": "ours", "probe": False})})
+@kernels_6_12
+def test_loaded_200_times_with_traffic(workdir, kernel):
+    fabric = FabricBed({"one": (kernel, 101, {}, {"drivers": "ours", "probe": False})})
     try:
         vm, hybrid = fabric["one"].vm, fabric["one"].hybrid
         with echo_server(hybrid, 5200):
@@ -103,7 +105,7 @@ def test_unbound_with_streams_open(bed):
         works(bed)
 
 
-@bed_of_6_12
+@beds_of_6_12
 def test_surprise_removal(bed):
     """The device is pulled out of the slot, as hot-unplug does."""
     streams = OpenStreams(bed)
@@ -127,10 +129,11 @@ SLEEP = {
 
 
 # Linux 7.3's virtio console, by which we talk to the guest, does not come back from a suspend, with or without VMCI.
+@kernels_6_12
 @pytest.mark.parametrize("how", SLEEP)
-def test_sleep(how):
+def test_sleep(how, kernel):
     """Streams end, and new ones work."""
-    bed = Bed("6.12", "mmio", drivers="ours", packed=True)
+    bed = Bed(kernel, "mmio", drivers="ours", packed=True)
     try:
         for _ in range(3):
             streams = OpenStreams(bed)
@@ -145,7 +148,7 @@ def test_sleep(how):
         bed.close()
 
 
-@bed_of_6_12
+@beds_of_6_12
 def test_orderly_reboot(bed):
     """With the drivers' shutdown, which `reboot -f` calls, too, and with programs that are still there."""
     streams = OpenStreams(bed)
@@ -156,10 +159,11 @@ def test_orderly_reboot(bed):
     works(bed)
 
 
-def test_kexec(workdir):
+@kernels_6_12
+def test_kexec(workdir, kernel):
     """The next kernel finds a device that nobody reset but our shutdown, and streams that are gone."""
-    files = kernel_files("6.12", drivers="ours")
-    bed = Bed("6.12", "mmio", drivers="ours", files=files, memory=1024)
+    files = kernel_files(kernel, drivers="ours")
+    bed = Bed(kernel, "mmio", drivers="ours", files=files, memory=1024)
     try:
         streams = OpenStreams(bed)
         boots = bed.vm.agent.boots
@@ -200,11 +204,12 @@ OPTIONS = {
 }
 
 
+@kernels_6_12
 @pytest.mark.parametrize("options", OPTIONS)
-def test_module_options(workdir, options):
+def test_module_options(workdir, options, kernel):
     arguments, said, chip = OPTIONS[options]
     device = Device(workdir, *arguments)
-    vm = VM(workdir, "6.12", device.socket, drivers="ours").ready()
+    vm = VM(workdir, kernel, device.socket, drivers="ours").ready()
     vm.run(f"rmmod vmsock vmci; dmesg -c >/dev/null; modprobe vmci {options} && modprobe vmsock")
     assert re.search(said, vm.run("dmesg"))
     with echo_server(device.hybrid, 5200):

@@ -14,7 +14,7 @@ from testbed.bed import COMPLAINT
 from testbed.hostile import CID, HOST, MOODS, Device
 
 # Of all moods. Over ports, where each byte is a message, only those that mean something there, and short datagrams.
-ROUNDS = {"6.12-mmio": 2 if EVERYTHING else 1, "newest-mmio": 1, "6.12-classic": 1}
+ROUNDS = {"6.12-mmio": 2 if EVERYTHING else 1, "newest-mmio": 1, "6.12-classic": 1, "checked-mmio": 1}
 PORTS = {"registers", "all-ones", "results", "sizes", "rings", "packets", "datagrams", "everything", "everything often"}
 
 # Programs of all kinds while the driver is bound, none for longer than it may take; then it is unbound. A device that
@@ -49,7 +49,7 @@ def seeds(bed):
             if "SEEDS" in os.environ or not bed.endswith("classic") or names[seed % len(names)] in PORTS]
 
 
-@pytest.mark.parametrize("bed", ["6.12-mmio", "newest-mmio", "6.12-classic"])
+@pytest.mark.parametrize("bed", ["6.12-mmio", "newest-mmio", "6.12-classic"] + ["checked-mmio"] * EVERYTHING)
 def test_hostile_device(workdir, bed):
     kernel, path = bed.split("-")
     ports = path == "classic"

@@ -13,7 +13,7 @@ PATHS = {"mmio": [], "classic": ["--classic"], "legacy": ["--legacy-streams"]}
 
 # What a kernel says when something is wrong with it.
 COMPLAINT = re.compile(r"BUG:|WARNING:|Oops|soft lockup|hung task|blocked for more than|Call Trace|"
-                       r"sleeping function|Kernel panic|detected stall|general protection")
+                       r"UBSAN:|sleeping function|Kernel panic|detected stall|general protection")
 
 
 class Bed:

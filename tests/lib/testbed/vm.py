@@ -13,6 +13,7 @@ from .qemu import Qemu, connect_unix, vmci_device_option
 
 # Name of a kernel in tests: the Debian suite it comes from.
 KERNELS = {"6.1": "bookworm", "6.12": "trixie", "newest": "trixie-backports"}
+CHECKED = "checked"     # 6.12 with KASAN and lockdep: scripts/build-checked-kernel
 
 # Whose drivers a guest has, and what they are called: the device's, and the transport.
 DRIVERS = {"in-box": ("vmw_vmci", "vmw_vsock_vmci_transport"), "ours": ("vmci", "vmsock")}
@@ -31,7 +32,7 @@ def kernel_files(kernel, probe=False, files=(), drivers="in-box"):
     With probe, /lib/vmci_probe.ko is in it, the module of tests/vm/module; and so are the files. Our drivers
     are in it if wanted ("debug": those with self-tests).
     """
-    suite = KERNELS[kernel]
+    suite = KERNELS.get(kernel, kernel)
     ours = {"in-box": [], "ours": [suite], "debug": ["--debug", suite]}[drivers]
     ours = [script("build-modules", *ours)] if ours else []              # may find a newer kernel
     modules = [script("build-guest-module", *["--ours"] * bool(ours), suite)] if probe else []
@@ -71,7 +72,7 @@ class VM(Qemu):
         packed = packed or cpus > 1
         self.driver, self.transport = DRIVERS["in-box" if drivers == "in-box" else "ours"]
         # Behind ports on a busy machine, a datagram can take longer than what kernels take for a stall (21 seconds).
-        words = ["console=ttyS0 quiet oops=panic no_timer_check cryptomgr.notests panic=-1",
+        words = ["console=ttyS0 loglevel=5 oops=panic no_timer_check cryptomgr.notests panic=-1",
                  "rcupdate.rcu_cpu_stall_timeout=200 watchdog_thresh=60",
                  "drivers=in-box" if drivers == "in-box" else "drivers=ours panic_on_warn=1",
                  *["shell"] * shell, append]
