@@ -136,7 +136,7 @@ def test_guest_sees_who_connects(fabric, soft, machine):
     guest = machine.vm.start("socat -d -d -d -u VSOCK-LISTEN:7403 -")
     guest.expect("listening on")
     stream = soft.new_socket()
-    assert soft.connect((machine.cid, 7403), stream, port=4711) == 0
+    assert soft.connect((machine.cid, 7403), stream, port=4711, timeout=120000) == 0
     guest.expect(f"cid:{soft.cid} port:4711")
     stream.close()
     guest.check()

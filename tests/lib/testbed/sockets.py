@@ -21,7 +21,7 @@ def make(kind=STREAM, port=None, cid=ANY):
     if port is not None:
         sock.bind((cid, port))
     return sock
-def patient(sock, seconds=30):
+def patient(sock, seconds=120):
     # connect() waits for two seconds by default; guests on busy machines take longer. Python passes integers only.
     time_out = struct.pack("qq", seconds, 0)
     SO_VM_SOCKETS_CONNECT_TIMEOUT = 6
