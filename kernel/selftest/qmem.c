@@ -33,8 +33,8 @@ static bool __init rings_selftest(u64 produce, u64 consume, bool is_mapped)
 	T(qmem->ring[1].count == 1 + DIV_ROUND_UP(consume, PAGE_SIZE));
 	T(qmem->ring[1].pages == qmem->pages + qmem->ring[0].count);
 	T(is_in_order(&qmem->ring[0]) && is_in_order(&qmem->ring[1]));
-	T(!is_mapped || qmem->ring[0].mapped);
-	T(produce > PAGE_SIZE || !qmem->ring[0].mapped);
+	T(!is_mapped || is_vmalloc_addr(qmem->ring[0].data));
+	T(produce > PAGE_SIZE || !is_vmalloc_addr(qmem->ring[0].data));
 	qmem_put(qmem);
 	T(atomic64_read(&used) == before);
 	return ok;

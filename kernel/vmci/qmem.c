@@ -41,13 +41,20 @@ static u64 data_bytes(const struct qmem *qmem)
 	return (u64)(qmem->count - 2) * PAGE_SIZE;
 }
 
+/* Pages that lie side by side are not mapped. */
+static void unmap_data(const struct qring *ring)
+{
+	if (is_vmalloc_addr(ring->data))
+		vunmap(ring->data);
+}
+
 static void release(struct kref *ref)
 {
 	struct qmem *qmem = container_of(ref, struct qmem, ref);
 	unsigned long i;
 
-	vunmap(qmem->ring[0].mapped);
-	vunmap(qmem->ring[1].mapped);
+	unmap_data(&qmem->ring[0]);
+	unmap_data(&qmem->ring[1]);
 	for (i = 0; qmem->pages && i < qmem->count; i++) {
 		if (qmem->pages[i])
 			put_page(qmem->pages[i]);
@@ -104,8 +111,7 @@ static int alloc_data(struct qring *ring)
 	r = alloc_single(pages, count);
 	if (r)
 		return r;
-	ring->mapped = vmap(pages, (unsigned int)count, VM_MAP, PAGE_KERNEL);
-	ring->data = ring->mapped;
+	ring->data = vmap(pages, (unsigned int)count, VM_MAP, PAGE_KERNEL);
 	return ring->data ? 0 : -ENOMEM;
 }
 

@@ -16,7 +16,6 @@ struct vm_area_struct;
  * @size:   bytes of data
  * @pages:  its header page, then those of its data; @count in all
  * @header: the header page, in the kernel's address space; @data: the data, in one piece
- * @mapped: what has to be unmapped, as the pages of the data do not lie side by side; or NULL
  */
 struct qring {
 	u64 size;
@@ -24,7 +23,6 @@ struct qring {
 	unsigned long count;
 	void *header;
 	void *data;
-	void *mapped;
 };
 
 /**

@@ -96,6 +96,7 @@ class FabricHolder:
         self.drivers, self.bed = drivers, None
 
     def kernel(self, name, kernel):
+        """With everything, our modules on one machine are looked at by KASAN and lockdep."""
         return CHECKED if EVERYTHING and self.drivers == "ours" and name == "trixie" else kernel
 
     def get(self):

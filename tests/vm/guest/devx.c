@@ -42,7 +42,6 @@
 /* Longer than anything takes that happens at all. */
 #define PATIENCE_MS 120000
 
-
 static int faults;
 
 static void fault(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
