@@ -781,3 +781,11 @@ void rig_connect(struct rig *rig, struct rig_end *end, bool qstate, uint32_t siz
 	rig_run(rig);
 	rig_drain(rig);
 }
+
+struct rig_end *rig_quiet(struct rig *rig, bool qstate, uint64_t room, struct rig_conn *ret_conn)
+{
+	struct rig_end *end = rig_end_new(rig, room);
+
+	rig_accept(rig, end, qstate, RIG_SIZE, ret_conn);
+	return end;
+}

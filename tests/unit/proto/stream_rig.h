@@ -216,4 +216,7 @@ void rig_conn_init(struct rig_conn *c, struct rig *rig, struct rig_pair *pair, s
 void rig_accept(struct rig *rig, struct rig_end *end, bool qstate, uint32_t size, struct rig_conn *ret_conn);
 void rig_connect(struct rig *rig, struct rig_end *end, bool qstate, uint32_t size, struct rig_conn *ret_conn);
 
+/* An accepted connection with a new end, which is returned: the host has asked for what it asks for when all is quiet. */
+struct rig_end *rig_quiet(struct rig *rig, bool qstate, uint64_t room, struct rig_conn *ret_conn);
+
 #endif /* STREAM_RIG_H */

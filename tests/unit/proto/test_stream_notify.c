@@ -1,22 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Who wakes whom, and when: transport reference, 8 (packet notification) and 9 (queue state); polling
- * instead.
+ * Who wakes whom, and when: transport reference, 8 (packet notification) and 9 (queue state)
  */
-#include <errno.h>
-
 #include "stream_rig.h"
-
-#define SPIN 5000u
-
-/* A connection that is quiet: the host has asked for what it asks for when there is nothing to do. */
-static struct rig_end *quiet(struct rig *rig, bool qstate, uint64_t room, struct rig_conn *ret_conn)
-{
-	struct rig_end *end = rig_end_new(rig, room);
-
-	rig_accept(rig, end, qstate, RIG_SIZE, ret_conn);
-	return end;
-}
 
 static void host_writes(struct rig_conn *c, uint64_t n)
 {
@@ -39,7 +25,7 @@ static void test_s8_1_waiting_read_with_bytes_in_the_ring(void **state)
 	struct rig *rig = *state;
 	struct rig_conn c;
 
-	quiet(rig, false, RIG_FOREVER, &c);
+	rig_quiet(rig, false, RIG_FOREVER, &c);
 	host_writes(&c, 10);
 	/* nobody asked, but the ring was empty: Linux guests need it */
 	rig_expect_only(rig, PACKET_WROTE);
@@ -56,7 +42,7 @@ static void test_s8_1_waiting_read_on_an_empty_ring(void **state)
 	struct rig *rig = *state;
 	struct rig_conn c;
 
-	quiet(rig, false, RIG_FOREVER, &c);
+	rig_quiet(rig, false, RIG_FOREVER, &c);
 	rig_say(&c, PACKET_WAITING_READ, 0);
 	rig_run(rig);
 	rig_expect_quiet(rig);
@@ -78,7 +64,7 @@ static void test_s8_1_waiting_write_with_room(void **state)
 	struct rig *rig = *state;
 	struct rig_conn c;
 
-	quiet(rig, false, RIG_FOREVER, &c);
+	rig_quiet(rig, false, RIG_FOREVER, &c);
 	rig_say(&c, PACKET_WAITING_WRITE, 0);
 	rig_run(rig);
 	rig_expect_only(rig, PACKET_READ);
@@ -88,7 +74,7 @@ static void test_s8_1_waiting_write_on_a_full_ring(void **state)
 {
 	struct rig *rig = *state;
 	struct rig_conn c;
-	struct rig_end *end = quiet(rig, false, 0, &c);
+	struct rig_end *end = rig_quiet(rig, false, 0, &c);
 
 	guest_writes(&c, RIG_SIZE - 1);
 	rig_say(&c, PACKET_WAITING_WRITE, 0);
@@ -150,7 +136,7 @@ static void test_s8_2_no_waiting_read_while_bytes_wait(void **state)
 {
 	struct rig *rig = *state;
 	struct rig_conn c;
-	struct rig_end *end = quiet(rig, false, 10, &c);
+	struct rig_end *end = rig_quiet(rig, false, 10, &c);
 
 	guest_writes(&c, 100);
 	assert_int_equal(end->got, 10);
@@ -165,7 +151,7 @@ static void test_s8_2_waiting_write_when_the_ring_is_full(void **state)
 {
 	struct rig *rig = *state;
 	struct rig_conn c;
-	struct rig_end *end = quiet(rig, false, RIG_FOREVER, &c);
+	struct rig_end *end = rig_quiet(rig, false, RIG_FOREVER, &c);
 
 	host_writes(&c, RIG_SIZE - 1);
 	rig_expect(rig, PACKET_WROTE);
@@ -212,7 +198,7 @@ static void test_s8_4_where_we_wait_to_read(void **state)
 	struct rig_conn c;
 
 	(void)state;
-	quiet(rig, false, RIG_FOREVER, &c);
+	rig_quiet(rig, false, RIG_FOREVER, &c);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		const struct packet *p;
 
@@ -241,7 +227,7 @@ static void test_s8_4_where_we_wait_to_write(void **state)
 	struct rig *rig = *state;
 	struct rig_conn c;
 
-	quiet(rig, false, RIG_FOREVER, &c);
+	rig_quiet(rig, false, RIG_FOREVER, &c);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		const struct packet *p;
 
@@ -264,7 +250,7 @@ static void test_s8_4_generation_before_the_first(void **state)
 	const struct packet *p;
 	struct rig_conn c;
 
-	quiet(rig, false, RIG_FOREVER, &c);
+	rig_quiet(rig, false, RIG_FOREVER, &c);
 	/* A full ring whose tail is not near its end: the guest claims to have read up to position 11. */
 	rig_poke_head(&c, 11);
 	host_writes(&c, 10);
@@ -279,7 +265,7 @@ static void test_s9_no_waiting_packets(void **state)
 {
 	struct rig *rig = *state;
 	struct rig_conn c;
-	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
+	struct rig_end *end = rig_quiet(rig, true, RIG_FOREVER, &c);
 
 	host_writes(&c, 2 * RIG_SIZE);
 	rig_expect_only(rig, PACKET_WROTE);
@@ -298,7 +284,7 @@ static void test_s9_1_wrote_after_the_ring_was_empty(void **state)
 	struct rig *rig = *state;
 	struct rig_conn c;
 
-	quiet(rig, true, RIG_FOREVER, &c);
+	rig_quiet(rig, true, RIG_FOREVER, &c);
 	host_writes(&c, 10);
 	rig_expect_only(rig, PACKET_WROTE);
 	host_writes(&c, 10);
@@ -325,7 +311,7 @@ static void test_s9_1_the_peer_reads_meanwhile(void **state)
 	struct rig *rig = *state;
 	struct rig_conn c;
 
-	quiet(rig, true, RIG_FOREVER, &c);
+	rig_quiet(rig, true, RIG_FOREVER, &c);
 	host_writes(&c, 10);
 	rig_expect_only(rig, PACKET_WROTE);
 	rig->hook_ctx = &c;
@@ -340,7 +326,7 @@ static void test_s9_2_read_after_the_ring_was_full(void **state)
 {
 	struct rig *rig = *state;
 	struct rig_conn c;
-	struct rig_end *end = quiet(rig, true, 0, &c);
+	struct rig_end *end = rig_quiet(rig, true, 0, &c);
 
 	guest_writes(&c, RIG_SIZE - 1);
 	rig_expect_quiet(rig);
@@ -364,7 +350,7 @@ static void test_s9_2_no_read_for_a_ring_that_was_not_full(void **state)
 {
 	struct rig *rig = *state;
 	struct rig_conn c;
-	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
+	struct rig_end *end = rig_quiet(rig, true, RIG_FOREVER, &c);
 
 	guest_writes(&c, RIG_SIZE - 2);
 	assert_int_equal(end->got, RIG_SIZE - 2);
@@ -376,7 +362,7 @@ static void test_s9_3_notifications_without_reason(void **state)
 {
 	struct rig *rig = *state;
 	struct rig_conn c;
-	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
+	struct rig_end *end = rig_quiet(rig, true, RIG_FOREVER, &c);
 
 	for (int i = 0; i < 10; i++) {
 		rig_say(&c, PACKET_WROTE, 0);
@@ -400,7 +386,7 @@ static void test_s9_4_handshake_packets_are_ignored(void **state)
 		struct rig_end *end;
 
 		rig->guest_port++;
-		end = quiet(rig, qstate, RIG_FOREVER, &c);
+		end = rig_quiet(rig, qstate, RIG_FOREVER, &c);
 		for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
 			rig_packet(rig, types[i], c.guest_port, c.host_port, RIG_SIZE, 1);
 			rig_run(rig);
@@ -440,7 +426,7 @@ static void test_s9_1_wrote_is_owed(void **state)
 	struct rig *rig = *state;
 	struct rig_conn c;
 
-	quiet(rig, true, RIG_FOREVER, &c);
+	rig_quiet(rig, true, RIG_FOREVER, &c);
 	rig->refuse = 1;
 	host_writes(&c, 10);
 	expect_owed(rig, PACKET_WROTE);
@@ -450,7 +436,7 @@ static void test_s9_2_read_is_owed(void **state)
 {
 	struct rig *rig = *state;
 	struct rig_conn c;
-	struct rig_end *end = quiet(rig, true, 0, &c);
+	struct rig_end *end = rig_quiet(rig, true, 0, &c);
 
 	guest_writes(&c, RIG_SIZE - 1);
 	rig->refuse = 1;
@@ -465,7 +451,7 @@ static void test_s8_2_waiting_read_is_owed(void **state)
 	struct rig *rig = *state;
 	struct rig_conn c;
 
-	quiet(rig, false, RIG_FOREVER, &c);
+	rig_quiet(rig, false, RIG_FOREVER, &c);
 	rig->refuse = 1;
 	guest_writes(&c, 10);
 	expect_owed(rig, PACKET_WAITING_READ);
@@ -476,7 +462,7 @@ static void test_s8_2_waiting_write_is_owed(void **state)
 	struct rig *rig = *state;
 	struct rig_conn c;
 
-	quiet(rig, false, RIG_FOREVER, &c);
+	rig_quiet(rig, false, RIG_FOREVER, &c);
 	host_writes(&c, 1);
 	rig_expect_only(rig, PACKET_WROTE);
 	rig->refuse = 1;
@@ -488,7 +474,7 @@ static void test_s10_1_shutdown_is_owed(void **state)
 {
 	struct rig *rig = *state;
 	struct rig_conn c;
-	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
+	struct rig_end *end = rig_quiet(rig, true, RIG_FOREVER, &c);
 
 	rig->refuse = 1;
 	end->recv_end = RIG_EOF;
@@ -503,7 +489,7 @@ static void test_owed_packets_go_when_there_is_room(void **state)
 	struct rig *rig = *state;
 	struct rig_conn c;
 
-	quiet(rig, true, RIG_FOREVER, &c);
+	rig_quiet(rig, true, RIG_FOREVER, &c);
 	rig->refuse = RIG_SENT;
 	host_writes(&c, 10);
 	streams_run(rig->t);
@@ -523,7 +509,7 @@ static void test_owed_packets_do_not_hold_up_the_stream(void **state)
 {
 	struct rig *rig = *state;
 	struct rig_conn c;
-	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
+	struct rig_end *end = rig_quiet(rig, true, RIG_FOREVER, &c);
 
 	rig->refuse = RIG_SENT;
 	host_writes(&c, 10);
@@ -548,7 +534,7 @@ static void test_owing_streams_may_end(void **state)
 	struct rig_conn c;
 
 	/* the guest goes */
-	end = quiet(rig, true, RIG_FOREVER, &c);
+	end = rig_quiet(rig, true, RIG_FOREVER, &c);
 	rig->refuse = 1;
 	host_writes(&c, 10);
 	rig_guest_detach(rig, c.pair);
@@ -556,7 +542,7 @@ static void test_owing_streams_may_end(void **state)
 	assert_int_equal(streams_deadline(rig->t), UINT64_MAX);
 
 	/* the program goes */
-	quiet(rig, true, RIG_FOREVER, &c);
+	rig_quiet(rig, true, RIG_FOREVER, &c);
 	rig->refuse = 1;
 	host_writes(&c, 10);
 	stream_abort(c.stream);
@@ -570,538 +556,6 @@ static void test_owing_streams_may_end(void **state)
 	streams_run(rig->t);
 	assert_int_equal(streams_deadline(rig->t), UINT64_MAX);
 	rig_expect_quiet(rig);
-}
-
-/* --- Polling instead of sleeping ----------------------------------------------------------- */
-
-static struct rig *hot_rig(void)
-{
-	struct rig_options options = { .spin_ns = SPIN };
-
-	return rig_new(&options);
-}
-
-/* As an event loop goes round: run, then poll. */
-static bool round_of(struct rig *rig)
-{
-	bool more = streams_run(rig->t);
-
-	return streams_poll(rig->t) || more;
-}
-
-static void test_hot_stream_shows_one_byte_less(void **state)
-{
-	struct rig *rig = hot_rig();
-	struct rig_conn c;
-	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
-	uint64_t ready;
-
-	(void)state;
-	rig_write(&c, 100);
-	rig_say(&c, PACKET_WROTE, 0);
-	assert_true(round_of(rig));
-	assert_int_equal(end->got, 100);
-	assert_int_equal(rig_peek_head(&c), 99);
-	/* so the guest finds its ring not empty, and sends no WROTE */
-	assert_int_equal(qp_unread(&c.qp, &ready), 0);
-	assert_int_equal(ready, 1);
-	rig_write(&c, 50);
-	assert_true(round_of(rig));	/* seen */
-	assert_true(round_of(rig));	/* taken */
-	assert_int_equal(end->got, 150);
-	assert_int_equal(rig_peek_head(&c), 149);
-	rig_expect_quiet(rig);
-	rig_free(rig);
-}
-
-static void test_hot_stream_cools_down(void **state)
-{
-	struct rig *rig = hot_rig();
-	struct rig_conn c;
-	uint64_t start;
-
-	(void)state;
-	quiet(rig, true, RIG_FOREVER, &c);
-	rig_write(&c, 100);
-	rig_say(&c, PACKET_WROTE, 0);
-	start = rig->now;
-	assert_true(round_of(rig));
-	rig->now = start + SPIN - 1;
-	assert_true(round_of(rig));
-	assert_int_equal(rig_peek_head(&c), 99);
-	rig->now = start + SPIN;
-	assert_false(round_of(rig));
-	assert_int_equal(rig_peek_head(&c), 100);
-	assert_false(round_of(rig));
-	rig_free(rig);
-}
-
-/* Another guest has to be woken before it answers: it gets twice as long, at first and after each byte. */
-static void test_hot_stream_of_a_neighbour(void **state)
-{
-	struct rig *rig = hot_rig();
-	struct rig_conn c;
-	uint64_t start;
-
-	(void)state;
-	rig->local_cid = 42;
-	quiet(rig, true, RIG_FOREVER, &c);
-	for (int i = 0; i < 3; i++) {
-		rig_write(&c, 100);
-		rig_say(&c, PACKET_WROTE, 0);
-		start = rig->now;
-		assert_true(round_of(rig));
-		rig->now = start + SPIN;
-		assert_true(round_of(rig));
-		rig->now = start + 2 * SPIN - 1;
-		assert_true(round_of(rig));
-		rig->now = start + 2 * SPIN;
-		assert_false(round_of(rig));
-	}
-	rig_free(rig);
-}
-
-/* Bytes start the time anew. */
-static void test_hot_stream_stays_hot_while_bytes_come(void **state)
-{
-	struct rig *rig = hot_rig();
-	struct rig_conn c;
-	struct rig_end *end;
-
-	(void)state;
-	end = quiet(rig, true, RIG_FOREVER, &c);
-	rig_write(&c, 1);
-	rig_say(&c, PACKET_WROTE, 0);
-	round_of(rig);
-	for (unsigned i = 2; i < 50; i++) {
-		rig->now += SPIN - 1;
-		rig_write(&c, 1);
-		assert_true(round_of(rig));
-		assert_true(round_of(rig));
-		assert_int_equal(end->got, i);
-	}
-	rig_free(rig);
-}
-
-/* Between the last look and the moment when the true position is shown, the guest writes without a word. */
-static void write_before_store(struct rig *rig, enum rig_when when)
-{
-	struct rig_conn *c = rig->hook_ctx;
-
-	if (when == RIG_BEFORE_STORE) {
-		rig->hook = NULL;
-		rig_write(c, 7);
-	}
-}
-
-static void test_hot_stream_looks_once_more_before_it_sleeps(void **state)
-{
-	struct rig *rig = hot_rig();
-	struct rig_conn c;
-	struct rig_end *end;
-
-	(void)state;
-	end = quiet(rig, true, RIG_FOREVER, &c);
-	rig_write(&c, 100);
-	rig_say(&c, PACKET_WROTE, 0);
-	round_of(rig);
-	rig->now += SPIN;
-	rig->hook_ctx = &c;
-	rig->hook = write_before_store;
-	assert_true(round_of(rig));
-	assert_null(rig->hook);
-	rig_run(rig);
-	assert_int_equal(end->got, 107);
-	rig_free(rig);
-}
-
-/* 8: while it polls it does not ask, and before it sleeps it does. */
-/* Packet notification is not polled: we ask at once. */
-static void test_s8_2_packet_notification_is_not_polled(void **state)
-{
-	struct rig *rig = hot_rig();
-	struct rig_conn c;
-
-	(void)state;
-	quiet(rig, false, RIG_FOREVER, &c);
-	rig_write(&c, 100);
-	rig_say(&c, PACKET_WROTE, 0);
-	assert_false(round_of(rig));
-	assert_int_equal(rig_peek_head(&c), 100);
-	rig_expect_only(rig, PACKET_WAITING_READ);
-	rig_free(rig);
-}
-
-/* A full ring is polled, too, until there is room. */
-static void test_hot_stream_finds_room(void **state)
-{
-	struct rig *rig = hot_rig();
-	struct rig_conn c;
-	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
-
-	(void)state;
-	end->avail = RIG_SIZE + 500;
-	stream_readable(c.stream);
-	assert_true(round_of(rig));
-	assert_int_equal(end->put, RIG_SIZE - 2);
-	/* There is no hurry as long as most of the ring is full. */
-	rig_read(&c, 100);
-	assert_true(round_of(rig));
-	assert_true(round_of(rig));
-	assert_int_equal(end->put, RIG_SIZE - 2);
-	rig_read(&c, RIG_SIZE / 8);
-	assert_true(round_of(rig));
-	assert_true(round_of(rig));
-	assert_int_equal(end->put, RIG_SIZE + 500);
-	rig_free(rig);
-}
-
-/* One byte stays free while the ring is polled, so to the guest it was never full, and it sends no READ (9.2). */
-static void test_s9_2_hot_stream_fills_the_ring_when_it_cools_down(void **state)
-{
-	struct rig *rig = hot_rig();
-	struct rig_conn c;
-	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
-	uint64_t ready;
-
-	(void)state;
-	end->avail = 2 * RIG_SIZE;
-	stream_readable(c.stream);
-	assert_true(round_of(rig));
-	assert_int_equal(end->put, RIG_SIZE - 2);
-	for (unsigned i = 0; i < 100 && round_of(rig); i++)
-		rig->now += SPIN / 4;
-	assert_false(round_of(rig));
-	/* Now it is full, and the guest that takes something out has to tell. */
-	assert_int_equal(end->put, RIG_SIZE - 1);
-	assert_int_equal(qp_ready(&c.qp, &ready), 0);
-	assert_int_equal(ready, RIG_SIZE - 1);
-	rig_read(&c, 10);
-	assert_false(round_of(rig));
-	assert_int_equal(end->put, RIG_SIZE - 1);
-	rig_say(&c, PACKET_READ, 0);
-	assert_true(round_of(rig));
-	assert_int_equal(end->put, RIG_SIZE + 9);
-	rig_free(rig);
-}
-
-/* A slow program does not keep us busy. */
-static void test_hot_stream_cools_down_when_nobody_takes_its_bytes(void **state)
-{
-	struct rig *rig = hot_rig();
-	struct rig_conn c;
-	struct rig_end *end = quiet(rig, true, 10, &c);
-
-	(void)state;
-	rig_write(&c, 10);
-	rig_say(&c, PACKET_WROTE, 0);
-	assert_true(round_of(rig));
-	rig_write(&c, 1000);
-	rig_say(&c, PACKET_WROTE, 0);
-	round_of(rig);
-	assert_int_equal(end->got, 10);
-	rig->now += SPIN;
-	round_of(rig);
-	assert_false(round_of(rig));
-	/* and wakes up when it does */
-	end->room = RIG_FOREVER;
-	stream_writable(c.stream);
-	rig_run(rig);
-	assert_int_equal(end->got, 1010);
-	rig_free(rig);
-}
-
-/*
- * Where waiting was in vain the last times, the wait is shorter: half as long each time, down to a sixteenth.
- */
-static void test_quiet_streams_are_polled_for_a_shorter_time(void **state)
-{
-	static const uint64_t waits[] = { SPIN / 2, SPIN / 4, SPIN / 8, SPIN / 16, SPIN / 16 };
-	struct rig *rig = hot_rig();
-	struct rig_conn c;
-	uint64_t start;
-
-	(void)state;
-	quiet(rig, true, RIG_FOREVER, &c);
-	for (size_t i = 0; i < sizeof(waits) / sizeof(waits[0]); i++) {
-		rig->now += 1000000;
-		rig_write(&c, 1);
-		rig_say(&c, PACKET_WROTE, 0);
-		start = rig->now;
-		round_of(rig);
-		rig->now = start + waits[i] - 1;
-		assert_true(round_of(rig));
-		rig->now = start + waits[i];
-		assert_false(round_of(rig));
-	}
-	/* The next bytes come soon: the whole time again. */
-	rig_write(&c, 1);
-	rig_say(&c, PACKET_WROTE, 0);
-	start = rig->now;
-	round_of(rig);
-	rig->now = start + SPIN - 1;
-	assert_true(round_of(rig));
-	rig->now = start + SPIN;
-	assert_false(round_of(rig));
-	rig_free(rig);
-}
-
-/* Time in which we did not get to look is no waiting: a gap of any length counts as ten microseconds. */
-static void test_time_away_is_not_waiting(void **state)
-{
-	struct rig_options options = { .spin_ns = 50000 };
-	struct rig *rig = rig_new(&options);
-	struct rig_conn c;
-
-	(void)state;
-	quiet(rig, true, RIG_FOREVER, &c);
-	rig_write(&c, 1);
-	rig_say(&c, PACKET_WROTE, 0);
-	assert_true(round_of(rig));
-	for (int i = 0; i < 4; i++) {
-		rig->now += 1000000;
-		assert_true(round_of(rig));
-	}
-	rig->now += 1000000;
-	assert_false(round_of(rig));
-	rig_free(rig);
-}
-
-/* A guest that writes a few bytes again and again, without an answer, is not looked at all the time. */
-static void test_trickles_are_collected(void **state)
-{
-	struct rig *rig = hot_rig();
-	struct rig_conn c;
-	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
-	uint64_t got;
-
-	(void)state;
-	rig_write(&c, 1);
-	rig_say(&c, PACKET_WROTE, 0);
-	round_of(rig);
-	for (unsigned i = 2; i <= 8; i++) {
-		rig_write(&c, 1);
-		assert_true(round_of(rig));
-		assert_true(round_of(rig));
-		assert_int_equal(end->got, i);
-	}
-	got = end->got;
-	for (unsigned i = 0; i < 10; i++) {
-		rig->now += SPIN / 4 / 10 - 1;
-		rig_write(&c, 1);
-		assert_true(round_of(rig));
-		assert_int_equal(end->got, got);
-	}
-	rig->now += 10;
-	assert_true(round_of(rig));
-	assert_true(round_of(rig));
-	assert_int_equal(end->got, c.written);
-
-	/* With an answer it is a conversation. */
-	end->avail = 1;
-	stream_readable(c.stream);
-	round_of(rig);
-	rig_write(&c, 1);
-	assert_true(round_of(rig));
-	assert_true(round_of(rig));
-	assert_int_equal(end->got, c.written);
-	rig_free(rig);
-}
-
-/* Nor is a program that writes so; its owner may sleep between two looks. */
-static void test_trickles_of_programs_are_collected(void **state)
-{
-	struct rig *rig = hot_rig();
-	struct rig_conn c;
-	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
-
-	(void)state;
-	rig_write(&c, 1);
-	rig_say(&c, PACKET_WROTE, 0);
-	round_of(rig);
-	for (unsigned i = 0; i < 8; i++) {
-		assert_int_equal(streams_rest(rig->t), 0);
-		end->avail = 1;
-		stream_readable(c.stream);
-		round_of(rig);
-		assert_int_equal(end->avail, 0);
-	}
-	for (unsigned i = 1; i < 10; i++) {
-		end->avail = i;
-		stream_readable(c.stream);
-		assert_true(round_of(rig));
-		assert_int_equal(end->avail, i);
-		assert_int_equal(streams_rest(rig->t), SPIN / 4 - (i - 1) * (SPIN / 40));
-		rig->now += SPIN / 40;
-	}
-	rig->now += SPIN / 4;
-	assert_int_equal(streams_rest(rig->t), 0);
-	assert_true(round_of(rig));
-	assert_true(round_of(rig));
-	assert_int_equal(end->avail, 0);
-	assert_int_not_equal(streams_rest(rig->t), 0);
-
-	/* With an answer it is a conversation: the next word is heard at once. */
-	rig_write(&c, 1);
-	rig->now += SPIN / 4;
-	round_of(rig);
-	round_of(rig);
-	assert_int_equal(streams_rest(rig->t), 0);
-	end->avail = 1;
-	stream_readable(c.stream);
-	round_of(rig);
-	assert_int_equal(end->avail, 0);
-
-	/* And when nothing comes any more, it is quiet. */
-	for (unsigned i = 0; i < 10; i++) {
-		end->avail = 1;
-		stream_readable(c.stream);
-		round_of(rig);
-	}
-	rig->now += SPIN;
-	round_of(rig);
-	round_of(rig);
-	assert_int_equal(end->avail, 0);
-	for (unsigned i = 0; i < 10; i++) {
-		rig->now += SPIN;
-		round_of(rig);
-	}
-	assert_false(round_of(rig));
-	assert_int_equal(streams_rest(rig->t), 0);
-	rig_free(rig);
-}
-
-/* Time for a rest. */
-static struct rig *flow_rig(void)
-{
-	struct rig_options options = { .spin_ns = 200000 };
-
-	return rig_new(&options);
-}
-
-/* Bytes that go one way: after a moment there is time between two looks, in which their owner may sleep. */
-static void test_flows_rest(void **state)
-{
-	struct rig *rig = flow_rig();
-	struct rig_conn c;
-	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
-	unsigned looks = 0;
-
-	(void)state;
-	for (unsigned i = 1; i <= 8; i++) {
-		rig->now += 10000;
-		assert_int_equal(streams_rest(rig->t), 0);
-		rig_write(&c, 3000);
-		if (i == 1)
-			rig_say(&c, PACKET_WROTE, 0);
-		round_of(rig);
-		round_of(rig);
-		assert_int_equal(end->got, 3000 * i);
-	}
-	/* One that goes on at once is heard at once. */
-	rig->now += 9999;
-	assert_int_equal(streams_rest(rig->t), 0);
-	rig_write(&c, 3000);
-	round_of(rig);
-	round_of(rig);
-	assert_int_equal(end->got, 27000);
-
-	rig->now += 10000;
-	assert_int_equal(streams_rest(rig->t), 40000);
-	rig_write(&c, 3000);
-	assert_true(round_of(rig));
-	assert_int_equal(end->got, 27000);
-	rig->now += 40000;
-	assert_true(round_of(rig));
-	assert_true(round_of(rig));
-	assert_int_equal(end->got, 30000);
-
-	/* It stays hot for many looks, each of which is short, and then it is told to notify. */
-	while (round_of(rig)) {
-		assert_true(looks++ < 30);
-		rig->now += 50000;
-	}
-	assert_true(looks > 15);
-	assert_int_equal(rig_peek_head(&c), 30000 % RIG_SIZE);
-	assert_int_equal(streams_rest(rig->t), 0);
-	rig_free(rig);
-}
-
-/* An answer makes it a conversation, in which nobody is kept waiting. */
-static void test_flow_with_an_answer(void **state)
-{
-	struct rig *rig = flow_rig();
-	struct rig_conn c;
-	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
-
-	(void)state;
-	for (unsigned i = 1; i <= 9; i++) {
-		rig_write(&c, 3000);
-		if (i == 1)
-			rig_say(&c, PACKET_WROTE, 0);
-		round_of(rig);
-		round_of(rig);
-	}
-	rig->now += 10000;
-	assert_int_not_equal(streams_rest(rig->t), 0);
-	end->avail = 1;
-	stream_readable(c.stream);
-	round_of(rig);
-	assert_int_equal(end->avail, 0);
-	assert_int_equal(streams_rest(rig->t), 0);
-	rig->now += 10000;
-	assert_int_equal(streams_rest(rig->t), 0);
-	rig_write(&c, 1);
-	round_of(rig);
-	round_of(rig);
-	assert_int_equal(end->got, 27001);
-	rig_free(rig);
-}
-
-/* A program that writes more than the guest reads: there is a short rest for the guest to make room. */
-static void test_flow_into_a_full_ring(void **state)
-{
-	struct rig *rig = flow_rig();
-	struct rig_conn c;
-	struct rig_end *end = quiet(rig, true, RIG_FOREVER, &c);
-
-	(void)state;
-	end->avail = 1 << 20;
-	stream_readable(c.stream);
-	round_of(rig);
-	for (unsigned i = 1; i < 9; i++) {
-		assert_int_equal(rig_read(&c, 3000), 3000);
-		round_of(rig);
-		round_of(rig);
-		assert_int_equal(streams_rest(rig->t), 0);
-	}
-	rig->now += 10000;
-	assert_true(round_of(rig));
-	assert_int_equal(streams_rest(rig->t), 1000);
-	rig->now += 1000;
-	assert_int_equal(streams_rest(rig->t), 0);
-	/* A program that has nothing more to write wakes us when it has. */
-	end->avail = 100;
-	assert_int_equal(rig_read(&c, 3000), 3000);
-	round_of(rig);
-	round_of(rig);
-	assert_int_equal(end->avail, 0);
-	rig->now += 10000;
-	assert_int_equal(streams_rest(rig->t), 0);
-	rig_free(rig);
-}
-
-/* Without spinning there is no poll, and the true position is shown at once. */
-static void test_cold_streams_are_not_polled(void **state)
-{
-	struct rig *rig = *state;
-	struct rig_conn c;
-
-	quiet(rig, true, RIG_FOREVER, &c);
-	rig_write(&c, 100);
-	rig_say(&c, PACKET_WROTE, 0);
-	assert_false(round_of(rig));
-	assert_int_equal(rig_peek_head(&c), 100);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
@@ -1118,7 +572,6 @@ int main(void)
 		TEST(test_s8_2_waiting_write_when_the_ring_is_full),
 		TEST(test_s8_2_waiting_read_is_owed),
 		TEST(test_s8_2_waiting_write_is_owed),
-		cmocka_unit_test(test_s8_2_packet_notification_is_not_polled),
 		cmocka_unit_test(test_s8_4_where_we_wait_to_read),
 		TEST(test_s8_4_where_we_wait_to_write),
 		TEST(test_s8_4_generation_before_the_first),
@@ -1135,22 +588,6 @@ int main(void)
 		TEST(test_owed_packets_do_not_hold_up_the_stream),
 		TEST(test_owed_packets_go_when_there_is_room),
 		TEST(test_owing_streams_may_end),
-		cmocka_unit_test(test_hot_stream_shows_one_byte_less),
-		cmocka_unit_test(test_hot_stream_cools_down),
-		cmocka_unit_test(test_hot_stream_of_a_neighbour),
-		cmocka_unit_test(test_hot_stream_stays_hot_while_bytes_come),
-		cmocka_unit_test(test_hot_stream_looks_once_more_before_it_sleeps),
-		cmocka_unit_test(test_hot_stream_finds_room),
-		cmocka_unit_test(test_s9_2_hot_stream_fills_the_ring_when_it_cools_down),
-		cmocka_unit_test(test_hot_stream_cools_down_when_nobody_takes_its_bytes),
-		cmocka_unit_test(test_quiet_streams_are_polled_for_a_shorter_time),
-		cmocka_unit_test(test_time_away_is_not_waiting),
-		cmocka_unit_test(test_trickles_are_collected),
-		cmocka_unit_test(test_trickles_of_programs_are_collected),
-		cmocka_unit_test(test_flows_rest),
-		cmocka_unit_test(test_flow_with_an_answer),
-		cmocka_unit_test(test_flow_into_a_full_ring),
-		TEST(test_cold_streams_are_not_polled),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
